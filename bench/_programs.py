@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running a program under measurement, and saying medians with their spread."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+NO_EXPORTERS = {
+    "OTEL_TRACES_EXPORTER": "none",
+    "OTEL_METRICS_EXPORTER": "none",
+    "OTEL_LOGS_EXPORTER": "none",
+}
+
+
+def environment(**changes):
+    """Return this environment without anything of OpenTelemetry's, and `changes`.
+
+    Bytecode is cached, as it is for an installed package.
+    """
+    strange = ("OTEL_", "COVERAGE_", "PYTHONDONTWRITEBYTECODE")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(strange)}
+    return {**kept, "PATH": f"{BIN}{os.pathsep}{kept.get('PATH', '')}", **changes}
+
+
+def run_json(code, *args, **env):
+    """Run a Python program and return the JSON of its last line of output."""
+    command = [sys.executable, "-c", code, *map(str, args)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment(**env)
+    )
+    if done.returncode:
+        raise SystemExit(f"{done.stderr}\nfailed: {command[:2]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def spread(values):
+    """Return "median (min to max)"."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every figure that the README quotes, one after the other."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+BENCHES = ("latency.py", "startup.py", "patterns.py", "handler.py", "cpu.py")
+
+
+def main():
+    failed = 0
+    for name in BENCHES:
+        print(f"== {name}", flush=True)
+        failed |= subprocess.run([sys.executable, HERE / name], check=False).returncode
+    return failed
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A live briefing of what is wrong with a running program, made from its OpenTelemetry signals.
+
+Nothing heavy is imported here: every public name is loaded when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from otel_briefing.version import __version__
+
+if TYPE_CHECKING:
+    from otel_briefing.config import ConfigurationManager, EnhancedLoggingConfig
+    from otel_briefing.hook import configure
+    from otel_briefing.telemetry.handler import BriefingLoggingHandler
+    from otel_briefing.telemetry.processors import IssueLogProcessor, IssueSpanProcessor
+
+_HOMES = {
+    "BriefingLoggingHandler": "otel_briefing.telemetry.handler",
+    "ConfigurationManager": "otel_briefing.config",
+    "EnhancedLoggingConfig": "otel_briefing.config",
+    "IssueLogProcessor": "otel_briefing.telemetry.processors",
+    "IssueSpanProcessor": "otel_briefing.telemetry.processors",
+    "configure": "otel_briefing.hook",
+}
+
+__all__ = [
+    "BriefingLoggingHandler",
+    "ConfigurationManager",
+    "EnhancedLoggingConfig",
+    "IssueLogProcessor",
+    "IssueSpanProcessor",
+    "__version__",
+    "configure",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

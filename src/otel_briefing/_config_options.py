@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one option is: its kind, its default, its names, and how a value for it is checked."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, overload
+
+from otel_briefing.exceptions import ConfigError
+
+T = TypeVar("T")
+
+ENV_PREFIX = "OTEL_BRIEFING_"
+CONFIG_FILE = "OTEL_BRIEFING_CONFIG_FILE"
+ENV = "OTEL_BRIEFING_ENV"
+
+_FOUND_CHARS = 80  # of a refused value, that a message repeats
+_NEAR_ENOUGH = 0.4  # difflib ratio below which a "nearest" key would only puzzle
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off"})
+_TYPE_WORDS = {bool: "true or false", int: "a number", float: "a number", str: "text"}
+
+
+class Setting(NamedTuple):
+    """A checked value and where it came from."""
+
+    value: Any
+    source: str
+
+
+class Kind(Generic[T]):
+    """A type of option. `allowed` is for messages: what may be given."""
+
+    allowed = "anything"
+    unit = ""
+
+    def check(self, value: object) -> T:
+        """Return `value`, normalised; raise ValueError when it cannot be used."""
+        raise NotImplementedError
+
+    def parse(self, text: str) -> T:
+        """Check the text of an environment variable."""
+        return self.check(text)
+
+
+class Flag(Kind[bool]):
+    """True or false; an environment variable may also say 1/0, yes/no, on/off."""
+
+    allowed = "true or false"
+
+    def check(self, value: object) -> bool:
+        """Take a bool and nothing else: a quoted "false" would be true."""
+        if not isinstance(value, bool):
+            raise TypeError
+        return value
+
+    def parse(self, text: str) -> bool:
+        """Read one of the eight words, in any case."""
+        word = text.lower()
+        if word not in _TRUE | _FALSE:
+            raise ValueError
+        return word in _TRUE
+
+
+class Number(Kind[float]):
+    """A finite number from `low` to `high`. Whole numbers stay whole."""
+
+    def __init__(self, low: float, high: float, unit: str) -> None:
+        self.low, self.high, self.unit = low, high, unit
+        self.allowed = f"a number from {low:,} to {high:,} ({unit})".replace(",", "_")
+
+    def check(self, value: object) -> float:
+        """Refuse bool, which Python counts among the numbers, and NaN, which no range catches."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError
+        if not math.isfinite(value) or not self.low <= value <= self.high:
+            raise ValueError
+        return value
+
+    def parse(self, text: str) -> float:
+        """Read a number, whole where it is written so."""
+        try:
+            return self.check(int(text))
+        except ValueError:
+            return self.check(float(text))
+
+
+class Whole(Kind[int]):
+    """A whole number from `low` to `high`."""
+
+    def __init__(self, low: int, high: int, unit: str) -> None:
+        self.low, self.high, self.unit = low, high, unit
+        self.allowed = f"a whole number from {low:_} to {high:_} ({unit})"
+
+    def check(self, value: object) -> int:
+        """Refuse what is not an int: half an issue cannot be shown."""
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError
+        if not self.low <= value <= self.high:
+            raise ValueError
+        return value
+
+    def parse(self, text: str) -> int:
+        """Read a whole number."""
+        return self.check(int(text))
+
+
+class Choice(Kind[str]):
+    """One of a few words, in any case; `also` maps further spellings to them."""
+
+    def __init__(self, *words: str, also: Mapping[str, str] | None = None) -> None:
+        self._by_spelling = {word.casefold(): word for word in words}
+        self._by_spelling.update({word.casefold(): to for word, to in (also or {}).items()})
+        self.allowed = ", ".join(words)
+
+    def check(self, value: object) -> str:
+        """Return the word as it is spelt in the table."""
+        word = value.strip().casefold() if isinstance(value, str) else None
+        if word not in self._by_spelling:
+            raise ValueError
+        return self._by_spelling[word]
+
+
+def _path(value: object) -> str:
+    """Return a path as text: what is relative stays so, and counts from the working directory."""
+    text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    if not isinstance(text, str):
+        raise TypeError
+    if not text or "\0" in text:
+        raise ValueError
+    return text
+
+
+class Folder(Kind["str | None"]):
+    """A path, or None where a default is worked out elsewhere."""
+
+    allowed = "the path of a folder"
+
+    def check(self, value: object) -> str | None:
+        """Take text or a path object; an empty path means a slip, not the working directory."""
+        return None if value is None else _path(value)
+
+
+class Paths(Kind["tuple[str, ...]"]):
+    """Several paths; in an environment variable they are separated as in PATH."""
+
+    allowed = "a list of paths"
+
+    def check(self, value: object) -> tuple[str, ...]:
+        """Take a list of paths; one path alone is a list of one, never of its letters."""
+        if isinstance(value, (str, os.PathLike)):
+            return (_path(value),)
+        if not isinstance(value, (list, tuple)):
+            raise TypeError
+        return tuple(_path(each) for each in value)
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        """Split like PATH; what is empty between two separators is skipped."""
+        return tuple(part for part in text.split(os.pathsep) if part)
+
+
+class Option(Generic[T]):
+    """One row of the table: a class attribute of the config, from which all its names follow.
+
+    Only `__get__`, so that an instance's own value is a plain attribute read and costs nothing.
+    """
+
+    __slots__ = ("default", "doc", "key", "kind", "name")
+
+    def __init__(self, kind: Kind[T], default: T, key: str, doc: str) -> None:
+        self.kind, self.default, self.key, self.doc = kind, default, key, doc
+        self.name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Option[T]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+    def __get__(self, instance: object | None, owner: type) -> Option[T] | T:
+        return self if instance is None else self.default
+
+    @property
+    def variable(self) -> str:
+        """The name of its environment variable."""
+        return ENV_PREFIX + self.name.upper()
+
+    @property
+    def section(self) -> str:
+        """The section of its YAML key, "" at the top."""
+        return self.key.rpartition(".")[0]
+
+    @property
+    def unit(self) -> str:
+        """What its number counts, "" when it is none."""
+        return self.kind.unit
+
+    @property
+    def allowed(self) -> str:
+        """What may be given, for messages and documents."""
+        return self.kind.allowed
+
+    def check(self, value: object, where: str) -> T:
+        """Return `value` normalised; raise ConfigError, which opens with `where`."""
+        try:
+            return self.kind.check(value)
+        except (ValueError, TypeError):
+            self._refuse(value, where)
+
+    def parse(self, text: str, where: str) -> T:
+        """Check the text of an environment variable."""
+        try:
+            return self.kind.parse(text.strip())
+        except (ValueError, TypeError):
+            self._refuse(text, where)
+
+    def _refuse(self, value: object, where: str) -> NoReturn:
+        raise ConfigError(f"{where}: found {describe(value)}; allowed: {self.allowed}") from None
+
+
+Options = Mapping[str, Option[Any]]
+
+
+def describe(value: object) -> str:
+    """Name a refused value: short, on one line, and with its type where that may be the fault."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, (list, tuple, set)):
+        return f"a list of {len(value)}"  # what is in it may be lists again, without end
+    text = ascii(value) if not isinstance(value, str) else repr(value)
+    if len(text) > _FOUND_CHARS:
+        text = text[:_FOUND_CHARS] + "…"
+    return f"{text} ({_TYPE_WORDS.get(type(value), type(value).__name__)})"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the known key that `word` was probably meant to be, "" when none is near."""
+    import difflib  # noqa: PLC0415 (only an error needs it, and start-up counts)
+
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=_NEAR_ENOUGH)
+    return found[0] if found else ""
+
+
+def unknown_key(word: str, known: Iterable[str], shown: Iterable[str], what: str = "key") -> str:
+    """Say that a key is not known, which one is near, and which there are."""
+    near = nearest(word, known)
+    hint = f"nearest known {what}: {near}; " if near else ""
+    return (
+        f"unknown {what} {describe(word).removesuffix(' (text)')}; {hint}known: {', '.join(shown)}"
+    )
+
+
+def read_environment(environ: Mapping[str, str], options: Options) -> dict[str, Setting]:
+    """Return what the environment sets. An empty variable is an unset one (OTel specification)."""
+    settings = {}
+    for option in options.values():
+        text = environ.get(option.variable, "")
+        if text.strip():
+            value = option.parse(text, f"environment: {option.variable}")
+            settings[option.name] = Setting(value, f"environment {option.variable}")
+    return settings
+
+
+def unknown_variables(environ: Mapping[str, str], options: Options) -> list[str]:
+    """Return a sentence for each `OTEL_BRIEFING_*` variable that nothing reads: often a slip.
+
+    Not an error: a variable may be meant for another version in another process.
+    """
+    known = [option.variable for option in options.values()] + [CONFIG_FILE, ENV]
+    sentences = []
+    for name in sorted(environ):
+        if name.startswith(ENV_PREFIX) and name not in known:
+            near = nearest(name, known)
+            hint = f"; nearest known: {near}" if near else ""
+            sentences.append(f"environment: {name} is not read by anything{hint}")
+    return sentences

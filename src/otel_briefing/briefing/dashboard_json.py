@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same snapshot as data: what commands and other programs read. All text in it is inert."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from otel_briefing.briefing import safety
+from otel_briefing.briefing.page import Page, in_app_frames
+from otel_briefing.briefing.status_tracker import health_of
+from otel_briefing.briefing.wording import direction, iso, nanoseconds
+from otel_briefing.issues.model import Exemplar, IssueState, Operation, Snapshot, SystemIssue
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+    from otel_briefing.events import Raised
+
+SCHEMA_VERSION = 1
+_TEXT_CHARS = 1_000
+_ISSUES = 200
+_TOP = 3
+_DEPTH = 6
+_S = 1_000_000_000
+
+
+def dashboard(snapshot: Snapshot, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the snapshot as JSON-ready data.
+
+    `extra` supplies what a snapshot does not hold: `create_time` (s since the epoch), `python`,
+    `versions`, `exporters`, `page_file`, `issues_folder`, `valid_for_s`.
+    """
+    more = dict(extra or {})
+    page = Page(snapshot, marker="", issues_folder=str(more.get("issues_folder", "issues")))
+    until_ns = snapshot.at_ns + int(float(more.get("valid_for_s", 30.0)) * _S)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "timestamp": iso(snapshot.at_ns),
+        "valid_until": iso(until_ns),
+        "page": {
+            "number": snapshot.number,
+            "state": snapshot.state,
+            "title": _text(snapshot.title),
+            "file": _text(more.get("page_file", "briefing.md")),
+        },
+        "process": _process(snapshot, more),
+        "versions": _plain(more.get("versions") or {}),
+        "door": _plain(snapshot.door),
+        "exporters": _plain(more.get("exporters") or []),
+        "system_health": health_of(component.status for component in snapshot.components),
+        "components_summary": {
+            _text(component.name): {
+                "status": component.status,
+                "details": _text(component.details),
+                "issue_count": component.issue_count,
+            }
+            for component in snapshot.components
+        },
+        "active_issues": [_issue(issue, page) for issue in page.active[:_ISSUES]],
+        "operations": [_operation(operation) for operation in snapshot.operations],
+        "traffic": _traffic(snapshot),
+        "performance_metrics": {
+            "notes": [_text(line) for line in snapshot.performance],
+            "operations_p95_ms": {
+                _text(f"{o.service} {o.name}".strip()): round(o.p95_ms, 3)
+                for o in snapshot.operations
+            },
+        },
+        "recommendations": _recommendations(page),
+        "quick_actions": _quick_actions(page),
+        "drops": _plain(snapshot.drops),
+        "not_known": [_text(sentence) for sentence in snapshot.not_known],
+    }
+
+
+def _text(value: object) -> str:
+    return safety.inert(value, _TEXT_CHARS)
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """Return any value as inert JSON data, bounded in depth."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if depth < _DEPTH and isinstance(value, Mapping):
+        return {_text(key): _plain(item, depth + 1) for key, item in value.items()}
+    if depth < _DEPTH and isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item, depth + 1) for item in value]
+    return _text(value)
+
+
+def _iso(at: dt.datetime | None) -> str | None:
+    return None if at is None else iso(nanoseconds(at))
+
+
+def _process(snapshot: Snapshot, more: Mapping[str, Any]) -> dict[str, Any]:
+    run, ending = snapshot.run, snapshot.run.ending
+    return {
+        "pid": run.pid,
+        "create_time": float(more.get("create_time", run.started_ns / _S)),
+        "service": _text(run.service),
+        "command": _text(run.command),
+        "cwd": _text(run.cwd),
+        "started_at": iso(run.started_ns),
+        "python": _text(more.get("python", "")),
+        "ended": None
+        if ending is None
+        else {
+            "at": iso(ending.at_ns),
+            "how": _text(ending.how),
+            "exit_code": ending.exit_code,
+            "signal": _text(ending.signal),
+        },
+    }
+
+
+def _traffic(snapshot: Snapshot) -> dict[str, Any]:
+    traffic = snapshot.traffic
+    return {
+        "records": _plain(traffic.records),
+        "spans": traffic.spans,
+        "first": iso(traffic.first_ns) if traffic.first_ns else None,
+        "last": iso(traffic.last_ns) if traffic.last_ns else None,
+    }
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    return {
+        "service": _text(operation.service),
+        "name": _text(operation.name),
+        "kind": _text(operation.kind),
+        "tried": operation.tried,
+        "failed": operation.failed,
+        "first_failed": iso(operation.first_failed_ns) if operation.first_failed_ns else None,
+        "last": iso(operation.last_ns) if operation.last_ns else None,
+        "tried_before_first": operation.tried_before_first,
+        "p50_ms": round(operation.p50_ms, 3),
+        "p95_ms": round(operation.p95_ms, 3),
+        "normal_p95_ms": round(operation.normal_p95_ms, 3),
+    }
+
+
+def _issue(issue: SystemIssue, page: Page) -> dict[str, Any]:
+    word = safety.shell_word(issue.id)
+    return {
+        "id": _text(issue.id),
+        "title": _text(issue.title),
+        "description": _text(issue.description),
+        "priority": _text(issue.priority),
+        "category": _text(issue.category),
+        "state": issue.state.value,
+        "count": issue.count,
+        "rate_per_minute": round(issue.rate_per_minute, 3),
+        "trend": {"word": direction(issue.trend), "per_minute": list(issue.trend)},
+        "first_seen": _iso(issue.first_seen),
+        "last_seen": _iso(issue.last_seen),
+        "service": _text(issue.service),
+        "affected_components": [_text(name) for name in issue.affected_components],
+        "suggested_actions": [_text(action) for action in issue.suggested_actions],
+        "estimated_time": issue.estimated_time,
+        "breaks_at": _frames(issue, page),
+        "exception": [_raised(raised) for raised in (issue.site.chain if issue.site else ())],
+        "messages": [_text(message) for message in issue.messages],
+        "exemplars": [_exemplar(exemplar) for exemplar in issue.exemplars],
+        "impacts": [
+            {
+                "service": _text(impact.service),
+                "operation": _text(impact.operation),
+                "affected": impact.affected,
+                "failed": impact.failed,
+                "tried": impact.tried,
+            }
+            for impact in issue.impacts
+        ],
+        "link": _text(issue.link),
+        "pattern": _text(issue.pattern),
+        "file": f"{page.issues_folder}/{word}.md" if word else "",
+    }
+
+
+def _frames(issue: SystemIssue, page: Page) -> list[str]:
+    """Return `file:line function`, innermost first; where it was logged if nothing was raised."""
+    frames = in_app_frames(issue) or ([issue.call_site] if issue.call_site else [])
+    return [_text(f"{page.place(frame)} {frame.function}") for frame in frames[:20]]
+
+
+def _raised(raised: Raised) -> dict[str, str]:
+    return {"type": _text(raised.type), "message": _text(raised.message)}
+
+
+def _exemplar(exemplar: Exemplar) -> dict[str, str]:
+    return {
+        "time": iso(exemplar.time_ns),
+        "trace_id": _text(exemplar.trace_id),
+        "span_id": _text(exemplar.span_id),
+        "text": _text(exemplar.text),
+    }
+
+
+def _recommendations(page: Page) -> list[str]:
+    checks = [
+        _text(f"{issue.id}: {issue.suggested_actions[0]}")
+        for issue in page.active
+        if issue.suggested_actions
+    ]
+    return checks[: 2 * _TOP]
+
+
+def _quick_actions(page: Page) -> list[str]:
+    words = [safety.shell_word(issue.id) for issue in page.active[:_TOP]]
+    actions = [f"otel-briefing issue {word}" for word in words if word]
+    if any(issue.state is IssueState.RESOLVED for issue in page.snapshot.issues):
+        actions.append("otel-briefing issues")
+    return [*actions, "otel-briefing doctor"]

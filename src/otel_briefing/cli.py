@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `otel-briefing`: parse, read the state directory, print; an exit code for scripts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from otel_briefing._cli_page import (
+    FINE,
+    ISSUES,
+    NOTHING_LIVE,
+    USAGE,
+    Page,
+    UnknownIssueError,
+    items,
+    one_line,
+    plain,
+    read_page,
+)
+from otel_briefing.exceptions import BriefingError, ConfigError
+from otel_briefing.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_POLL_S = 0.5
+_INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+_PIPE_CLOSED = 141  # 128 + SIGPIPE
+_CLEAR = "\x1b[2J\x1b[H"
+
+_EPILOG = """\
+examples:
+  otel-briefing show                     print the page of the running program
+  otel-briefing show --watch             print it again whenever it changes
+  otel-briefing issues --json            the issues, for a script
+  otel-briefing issue i-90c4             everything about one issue; the start of its id will do
+  otel-briefing doctor                   how we got in, exporters, state folder, versions
+  otel-briefing check-config app.yaml    every option, its value and where it comes from
+  otel-briefing --state-dir /srv/x show  another folder than the one that is found from here
+
+exit codes:
+  0  fine: show, issues: a live page and no issue; issue: printed; doctor: nothing amiss;
+     check-config: the file can be used
+  1  show, issues: there are issues (also when the app has ended since); doctor: something amiss
+  2  the call or its input is wrong: arguments, an unknown issue, a file that cannot be used
+  3  show, issues: no issue is known, but nothing live says so: no briefing found, the app has
+     ended or vanished, or its page is overdue; issue: no briefing found
+  130 interrupted (show --watch: 0); 141 the reader of the output went away
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code. Reads only; connects only for `doctor`."""
+    if hasattr(sys.stdout, "reconfigure"):  # a page is UTF-8, a terminal may be anything
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        code = _run(argv)
+        sys.stdout.flush()  # so that a closed pipe shows here
+    except BrokenPipeError:
+        # The interpreter flushes once more at exit, which must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except SystemExit as done:  # argparse has printed help, version or what was wrong
+        return done.code if isinstance(done.code, int) else USAGE
+    return code
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help(sys.stderr)
+        return USAGE
+    run: Callable[[argparse.Namespace], int] = args.run
+    return run(args)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="otel-briefing",
+        description="Read the live briefing of what is wrong with a running Python system.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"otel-briefing {__version__}")
+    where = "folder of the state; else OTEL_BRIEFING_STATE_DIR, else found from here"
+    parser.add_argument("--state-dir", metavar="DIR", default=None, help=where)
+    # The global option is also taken after the command, where people put it; SUPPRESS keeps its
+    # absence there from undoing what stood before.
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--state-dir", metavar="DIR", default=argparse.SUPPRESS, help=where)
+    shared.add_argument("--json", action="store_true", help="print JSON")
+
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> Any:
+        command = commands.add_parser(name, parents=[shared], help=text, description=text)
+        command.set_defaults(run=run)
+        return command
+
+    show = add("show", _show, "print the page")
+    show.add_argument("--watch", action="store_true", help="print it again whenever it changes")
+    add("issues", _issues, "list the issues")
+    add("issue", _issue, "print everything about one issue").add_argument("id", metavar="ID")
+    add("doctor", _doctor, "look for what keeps us from working")
+    check = add("check-config", _check_config, "check a configuration file")
+    check.add_argument("file", metavar="FILE")
+    return parser
+
+
+def _state_dir(args: argparse.Namespace) -> Path:
+    """Find the folder as the watched program does; a broken configuration must not hide it."""
+    from otel_briefing.config import EnhancedLoggingConfig  # noqa: PLC0415 (only where needed)
+    from otel_briefing.state.folder import find_state_dir  # noqa: PLC0415
+
+    configured: str | None = args.state_dir
+    if not configured:
+        try:
+            configured = EnhancedLoggingConfig.from_environment().state_dir
+        except ConfigError as error:
+            _warn(f"the configuration cannot be used: {error}")
+            configured = os.environ.get("OTEL_BRIEFING_STATE_DIR")
+    return find_state_dir(configured, Path.cwd())
+
+
+def _warn(text: str) -> None:
+    print(f"otel-briefing: {plain(text)}", file=sys.stderr)
+
+
+def _fail(args: argparse.Namespace, text: str, code: int) -> int:
+    """Say what is wrong, as JSON on standard output where JSON is read, else as text."""
+    if args.json:
+        _print_json({"error": text})
+    else:
+        _warn(text)
+    return code
+
+
+def _print_json(data: object) -> None:
+    """Print ASCII only: what is unfit for a terminal is escaped, and nothing is lost."""
+    print(json.dumps(data, indent=2).replace("\x7f", "\\u007f"))
+
+
+def _no_page(page: Page) -> str:
+    return (
+        f"no briefing in {page.folder}. Run the program with `opentelemetry-instrument python "
+        "app.py`, or call otel_briefing.configure() in it, below the same repository (or with "
+        "OTEL_BRIEFING_STATE_DIR naming the same folder). `otel-briefing doctor` looks for what "
+        "is in the way."
+    )
+
+
+def _show(args: argparse.Namespace) -> int:
+    if args.watch:
+        return _watch(args)
+    page = read_page(_state_dir(args))
+    if not page.exists:
+        return _fail(args, _no_page(page), NOTHING_LIVE)
+    if args.json and not page.data:
+        return _fail(args, page.problem, NOTHING_LIVE)
+    if page.problem and not args.json:
+        _warn(page.problem)
+    print(_shown(page, as_json=args.json))
+    return page.exit_code
+
+
+def _shown(page: Page, *, as_json: bool) -> str:
+    if as_json:
+        return json.dumps({**page.data, "alive": page.alive}).replace("\x7f", "\\u007f")
+    text = plain(page.text).rstrip("\n") or f"{page.folder} holds no briefing.md (switched off?)."
+    notice = page.notice()
+    return f"{notice}\n\n{text}" if notice else text
+
+
+def _watch(args: argparse.Namespace) -> int:
+    """Print the page whenever it, or whether it is live, changes; until interrupted."""
+    folder = _state_dir(args)
+    clear = _CLEAR if sys.stdout.isatty() and not args.json else ""
+    last = ""
+    try:
+        while True:
+            page = read_page(folder)
+            usable = page.data if args.json else page.exists
+            text = _shown(page, as_json=args.json) if usable else ""
+            if not usable and not last and not args.json:
+                text = f"Waiting for the first briefing in {page.folder}"
+            if text and text != last:
+                print(f"{clear}{text}", flush=True)
+                last = text
+            time.sleep(_POLL_S)
+    except KeyboardInterrupt:
+        return FINE
+
+
+def _issues(args: argparse.Namespace) -> int:
+    page = read_page(_state_dir(args))
+    if not page.data:
+        text = page.problem if page.exists else _no_page(page)
+        return _fail(args, text, NOTHING_LIVE)
+    if args.json:
+        _print_json({"alive": page.alive, "state": page.state, "issues": page.issues})
+        return page.exit_code
+    notice = page.notice("what is below")
+    if notice:
+        print(f"{notice}\n")
+    print(_table(page.issues) if page.issues else f"No issue. The page says: {page.state}.")
+    return page.exit_code
+
+
+def _table(issues: list[dict[str, Any]]) -> str:
+    """Lay issues out in columns; the title last, because it is as long as it likes."""
+    heads = ("id", "priority", "state", "count", "rate_per_minute", "last_seen", "title")
+    rows = [["ID", "PRIORITY", "STATE", "COUNT", "A MINUTE", "LAST SEEN", "TITLE"]]
+    rows += [[one_line(issue.get(head)) for head in heads] for issue in issues]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "\n".join(lines)
+
+
+def _issue(args: argparse.Namespace) -> int:
+    page = read_page(_state_dir(args))
+    if not page.exists:
+        return _fail(args, _no_page(page), NOTHING_LIVE)
+    try:
+        issue_id = page.find_issue(args.id)
+    except UnknownIssueError as error:
+        return _fail(args, str(error), USAGE)
+    text = page.issue_text(issue_id)
+    on_page = (i for i in items(page.data.get("active_issues")) if isinstance(i, dict))
+    facts = next((issue for issue in on_page if issue.get("id") == issue_id), {"id": issue_id})
+    if args.json:
+        _print_json({**facts, "markdown": text, "alive": page.alive})
+    else:
+        notice = page.notice("what is below")
+        body = plain(text).rstrip("\n") or _issue_lines(facts)
+        print(f"{notice}\n\n{body}" if notice else body)
+    return FINE
+
+
+def _issue_lines(facts: dict[str, Any]) -> str:
+    """Write an issue that has no file of its own from its data."""
+    return "\n".join(
+        f"{name}: {', '.join(map(one_line, value)) if isinstance(value, list) else one_line(value)}"
+        for name, value in facts.items()
+        if value not in (None, "", [])
+    )
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from otel_briefing import _cli_doctor  # noqa: PLC0415 (the other commands do without it)
+
+    report = _cli_doctor.examine(read_page(_state_dir(args)))
+    if args.json:
+        _print_json({"ok": not report.findings, "findings": report.findings, **report.facts})
+    else:
+        print(_cli_doctor.render(report))
+    return ISSUES if report.findings else FINE
+
+
+def _check_config(args: argparse.Namespace) -> int:
+    from otel_briefing.config import check_file, environment_warnings  # noqa: PLC0415
+
+    try:
+        rows = check_file(args.file)
+    except BriefingError as error:
+        return _fail(args, str(error), USAGE)
+    for warning in environment_warnings():
+        _warn(warning)
+    packs = next((tuple(value) for key, value, _ in rows if key == "analysis.pattern_packs"), ())
+    if packs:
+        from otel_briefing.pipeline import check_packs  # noqa: PLC0415
+
+        if refused := check_packs(packs):
+            return _fail(args, refused, USAGE)
+    if args.json:
+        options = [dict(zip(("key", "value", "source"), row, strict=True)) for row in rows]
+        _print_json({"file": args.file, "options": options})
+        return FINE
+    key_width = max(len(key) for key, _, _ in rows)
+    shown = [json.dumps(value, ensure_ascii=False) for _, value, _ in rows]
+    value_width = max(map(len, shown))
+    for (key, _, source), value in zip(rows, shown, strict=True):
+        print(plain(f"{key:<{key_width}}  {value:<{value_width}}  {source}"))
+    return FINE
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

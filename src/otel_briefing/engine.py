@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The analysis thread: takes what waits, has it analysed, remembered, and put on a page."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from otel_briefing.telemetry import guard, threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_briefing.events import Event
+    from otel_briefing.issues.analyzer import IssueAnalyzer
+    from otel_briefing.state.store import IssueStore
+    from otel_briefing.telemetry.intake import Intake
+
+BATCH = 256
+TICK_S = 0.25
+GATHER_S = 0.02
+
+
+class Publisher(Protocol):
+    """Whoever turns the state into a page."""
+
+    def due(self, changed: bool) -> bool:
+        """Tell whether a page must be written now."""
+        ...
+
+    def due_in(self) -> float:
+        """Return the seconds until a page is due if nothing else happens."""
+        ...
+
+    def publish(self) -> None:
+        """Write it."""
+        ...
+
+
+class Engine:
+    """One daemon thread that does all analysis of a process.
+
+    The application never waits for it, and it never waits for the network. `analyzer` is asked for
+    its result when the first item comes: a short program may never need it.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        adapt: Callable[[Any], Event],
+        analyzer: Callable[[], IssueAnalyzer],
+        store: IssueStore,
+        publisher: Publisher,
+        *,
+        on_tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._intake = intake
+        self._adapt = adapt
+        self._get_analyzer = analyzer
+        self._analyzer: IssueAnalyzer | None = None
+        self._store = store
+        self._publisher = publisher
+        self._on_tick = on_tick
+        self._stopping = False
+        self._waiters: deque[threads.Flag] = deque()
+        self._next_tick = 0.0
+        self._thread = threads.OwnThread(self._run)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until everything that waits now is analysed and on the page; false when late."""
+        if self._thread.is_current() or self._thread.has_ended:
+            return not len(self._intake)
+        reached = threads.Flag()
+        self._waiters.append(reached)
+        self._intake.wake()
+        return reached.wait(timeout_s)
+
+    def stop(self, timeout_s: float) -> bool:
+        """Analyse what waits, write the last page, end the thread; false when it took too long."""
+        self._stopping = True
+        self._intake.wake()
+        if not self._thread.is_current():
+            self._thread.join(timeout_s)
+        return self._thread.has_ended
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._intake.wait(min(TICK_S, self._publisher.due_in()))
+            self._guarded_step()
+            # Errors come in bursts: let some gather, instead of being woken for each.
+            threads.sleep(GATHER_S)
+        self._guarded_step()
+
+    def _guarded_step(self) -> None:
+        try:
+            self._step()
+        except Exception:  # noqa: BLE001  # whatever it was, the next event goes on
+            guard.swallow(__name__)
+
+    def _step(self) -> None:
+        waiters = [self._waiters.popleft() for _ in range(len(self._waiters))]
+        thorough = bool(waiters) or self._stopping
+        left = len(self._intake)  # a flood must not keep the page waiting for ever
+        changed = due = False
+        while not due:
+            items = self._intake.take(BATCH)
+            for item in items:
+                self._observe(item)
+            changed = self._remember() or changed
+            left -= len(items)
+            if len(items) < BATCH or left <= 0:
+                break
+            due = not thorough and self._publisher.due(changed)
+        try:
+            if thorough or due or self._publisher.due(changed):
+                self._publisher.publish()
+        finally:
+            for reached in waiters:
+                reached.set()
+
+    def _observe(self, item: Any) -> None:
+        try:
+            if self._analyzer is None:
+                self._analyzer = self._get_analyzer()
+            self._analyzer.observe(self._adapt(item))
+        except Exception:  # noqa: BLE001  # one odd record must not cost the others
+            guard.swallow(__name__)
+
+    def _remember(self) -> bool:
+        now = time.monotonic()
+        tick = now >= self._next_tick or self._stopping
+        if tick:
+            self._next_tick = now + TICK_S
+            self._on_tick()
+        if self._analyzer is None:
+            return False
+        if tick:
+            self._analyzer.tick(time.time_ns())
+        deltas = self._analyzer.drain()
+        self._store.apply(deltas)
+        return deltas.changed or any(delta.count for delta in deltas.issues.values())

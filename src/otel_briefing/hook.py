@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The door: OpenTelemetry's instrumentation hooks, and what stands behind `configure()`.
+
+It finds out what is there, starts the pipeline and lets `telemetry.attach` add to it. Nothing that
+goes wrong here reaches the program: it is said in one line on stderr. Nothing heavy is imported
+before it is clear that we are wanted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_briefing.config import EnhancedLoggingConfig
+    from otel_briefing.pipeline import Pipeline
+    from otel_briefing.telemetry.providers import Signal
+    from otel_briefing.telemetry.route import Route
+
+_ENABLED: Final = "OTEL_BRIEFING_ENABLED"
+_AUTO: Final = "OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION"
+_LEVEL: Final = "OTEL_PYTHON_LOG_HANDLER_LEVEL"
+_NO: Final = frozenset({"false", "0", "no", "off"})
+_HOOK: Final = "pre-instrument hook of opentelemetry-instrument"
+_CALL: Final = "otel_briefing.configure()"
+
+_lock = threading.RLock()
+_door: _Door | None = None
+_quieted: _Quieted | None = None
+
+
+def pre_instrument() -> None:
+    """Start watching: OpenTelemetry calls this after the configurator, before instrumentations."""
+    if _sdk_disabled() or _switched_off():
+        return
+    with _lock:
+        _guarded(lambda: _open(_load_config(), _HOOK, fill=False))
+
+
+def post_instrument() -> None:
+    """Give back what was set for the time of instrumentation only."""
+    with _lock:
+        _guarded(_restore_auto_instrumentation)
+
+
+def configure(**settings: Any) -> Pipeline | None:
+    """Start watching, or apply `settings` when it is running; return the pipeline, None without.
+
+    Empty provider slots are filled with the SDK's. Idempotent, safe from any thread. Settings that
+    cannot be used raise ConfigError at the call; whatever else goes wrong is said on stderr.
+    """
+    with _lock:
+        running = _running()
+        unwanted = _switched_off() and not settings.get("enabled")
+        if running is None and (_sdk_disabled() or unwanted):
+            return None
+        config = running.pipeline.config if running else _guarded(_load_config)
+        if config is None:
+            return None
+        if settings:
+            config.assign(**settings)
+        _guarded(lambda: _open(config, _CALL, fill=True))
+        door = _running()
+        return door.pipeline if door else None
+
+
+def close() -> None:
+    """Stop the pipeline and take everything of ours out of the process again; for tests, mostly."""
+    global _door
+    with _lock:
+        _restore_auto_instrumentation()
+        door, _door = _door, None
+        if door is not None:
+            door.close()
+
+
+# --- whether, and with what ----------------------------------------------------------------------
+
+
+def _switched_off() -> bool:
+    return os.environ.get(_ENABLED, "").strip().lower() in _NO
+
+
+def _sdk_disabled() -> bool:
+    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+def _load_config() -> EnhancedLoggingConfig:
+    from otel_briefing import config  # noqa: PLC0415 (see module docstring)
+
+    loaded = config.EnhancedLoggingConfig.from_environment()
+    for sentence in config.environment_warnings():
+        if sys.stderr is not None:
+            print(f"otel-briefing: {sentence}", file=sys.stderr)  # noqa: T201
+    return loaded
+
+
+def _guarded(action: Callable[[], Any]) -> Any:
+    """Run `action`; when it fails say so in one line and return None."""
+    try:
+        return action()
+    except Exception as reason:  # noqa: BLE001 (what leaves a hook ends all instrumentation)
+        with suppress(Exception):
+            text = " ".join(str(reason).split()) or "no reason given"
+            kind = "" if type(reason).__name__ == "ConfigError" else f"{type(reason).__name__}: "
+            if sys.stderr is not None:  # else print would take stdout
+                print(f"otel-briefing: not started: {kind}{text}", file=sys.stderr)  # noqa: T201
+        return None
+
+
+def _running() -> _Door | None:
+    """Return the open door, closing one whose pipeline has been stopped."""
+    if _door is not None and _door.pipeline._stopped:
+        close()
+    return _door
+
+
+def _open(config: EnhancedLoggingConfig, entry: str, *, fill: bool) -> None:
+    global _door  # noqa: PLW0603
+    door = _running()
+    if not config.enabled:
+        if door is not None:
+            close()
+        return
+    if door is not None:
+        door.enter(entry, fill_slots=fill)
+        return
+    from otel_briefing import pipeline  # noqa: PLC0415
+
+    _door = _Door(pipeline.start(config))
+    try:
+        _door.enter(entry, fill_slots=fill)
+    except Exception:
+        close()
+        raise
+
+
+# --- the open door -------------------------------------------------------------------------------
+
+
+class _Door:
+    """What this process has: the pipeline, and which providers and handlers feed it."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        # A program that sets its provider adds its exporters later: what is said is looked up
+        # again before each page.
+        pipeline.look_again = self.look_again
+        self._entries: list[str] = []
+        self._from_environment = ""
+        self._route: Route | None = None
+
+    def enter(self, entry: str, *, fill_slots: bool) -> None:
+        """Attach to everything that is there; what already is attached stays as it is."""
+        from otel_briefing.telemetry import attach, fill, providers  # noqa: PLC0415
+
+        if entry not in self._entries:
+            self._entries.append(entry)
+            self.pipeline.door["entry"] = ", then ".join(self._entries)
+        if providers.nothing_is_set() and fill.exporter_asked():
+            how = _auto_instrumentation() if entry == _HOOK else {}
+            self._from_environment = fill.set_up_from_environment(**how)
+        if fill_slots:
+            fill.fill_empty_slots()
+        attach.watch_setters(self._on_logs, self._on_traces, lambda _: self.look("metrics"))
+        self._on_logs(providers.current_provider("logs"))
+        self._on_traces(providers.current_provider("traces"))
+        self.look("metrics")
+        self._add_handler(zero_code=entry == _HOOK)
+
+    def _on_logs(self, provider: Any) -> None:
+        from otel_briefing.telemetry import attach  # noqa: PLC0415
+
+        added = attach.attach_log_processor(provider, self.pipeline.log_processor)
+        if added and self._route is not None:
+            self._route.follow(provider)
+        self.look("logs")
+
+    def _on_traces(self, provider: Any) -> None:
+        from otel_briefing.telemetry import attach  # noqa: PLC0415
+
+        attach.attach_span_processor(provider, self.pipeline.span_processor)
+        self.look("traces")
+
+    def look(self, signal: Signal) -> None:
+        """Write down what stands in the slot of `signal` now, and where it exports to."""
+        from otel_briefing.telemetry import attach, providers  # noqa: PLC0415
+
+        provider = providers.current_provider(signal)
+        ours = attach.is_lent(signal, provider)
+        said = providers.describe(signal, provider, made_by_us=ours)
+        if self._from_environment and (ours or providers.kind_of(signal, provider) == "unset"):
+            said = f"{self._from_environment}: {said}"
+        self.pipeline.door[signal] = said
+        others = [e for e in self.pipeline.exporters if e.get("signal") != signal]
+        self.pipeline.exporters[:] = others + providers.exporters_of(signal, provider)
+
+    def look_again(self) -> None:
+        """Bring what the door says up to date; called from the analysis thread."""
+        from otel_briefing.telemetry import providers  # noqa: PLC0415
+
+        with suppress(Exception):  # a page with an old sentence is better than no page
+            for signal in providers.SIGNALS:
+                self.look(signal)
+            if self._route is not None:
+                self.pipeline.door["handler"] = self._route.describe()
+
+    # --- the logging handler
+
+    def _add_handler(self, *, zero_code: bool) -> None:
+        if self._route is not None:
+            return
+        from otel_briefing.telemetry import handler  # noqa: PLC0415
+
+        refused = _handler_refused(zero_code=zero_code) or self._already_handled()
+        if refused:
+            self.pipeline.door["handler"] = refused
+            return
+        self._route = self._make_route()
+        level = _handler_level()
+        self._route.handler.setLevel(level)
+        handler.attach(self._route.handler)
+        self.pipeline.door["handler"] = self._route.describe()
+        if zero_code and not self._keep_stock_handler():
+            _hold_auto_instrumentation()
+
+    def _already_handled(self) -> str:
+        """Say why ours is not added when an OpenTelemetry handler is there; let it feed us."""
+        from otel_briefing.telemetry import attach, handler, providers  # noqa: PLC0415
+
+        if handler.should_attach():
+            return ""
+        for found in providers.otel_handlers():
+            provider = getattr(found, "_logger_provider", None)
+            attach.attach_log_processor(provider, self.pipeline.log_processor)
+        return "not added: an OpenTelemetry LoggingHandler is on the root logger, and is used"
+
+    def _make_route(self) -> Route:
+        from otel_briefing.telemetry import providers  # noqa: PLC0415
+        from otel_briefing.telemetry.route import Route  # noqa: PLC0415
+
+        provider = providers.current_provider("logs")
+        followed = provider if providers.kind_of("logs", provider) == "sdk" else None
+        return Route(self.pipeline.handler, self._private_provider, followed)
+
+    def _private_provider(self) -> Any:
+        from opentelemetry.sdk._logs import LoggerProvider  # noqa: PLC0415
+        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+
+        provider = LoggerProvider(resource=Resource.create())
+        provider.add_log_record_processor(self.pipeline.log_processor())
+        return provider
+
+    def _keep_stock_handler(self) -> bool:
+        """Another maker's provider gets its records from the stock handler; ours cannot feed it."""
+        from otel_briefing.telemetry import providers  # noqa: PLC0415
+
+        return providers.kind_of("logs", providers.current_provider("logs")) == "foreign"
+
+    def close(self) -> None:
+        """Take everything back, whatever state it is in."""
+        from otel_briefing.telemetry import attach, handler  # noqa: PLC0415
+
+        for undo in (
+            handler.detach if self._route is not None else lambda: None,
+            attach.unwatch_setters,
+            attach.release_providers,
+            self.pipeline.stop,
+        ):
+            with suppress(Exception):
+                undo()
+
+
+def _auto_instrumentation() -> dict[str, str]:
+    from opentelemetry.instrumentation.version import __version__  # noqa: PLC0415
+
+    return {"auto_instrumentation_version": __version__}
+
+
+# --- the logging instrumentation -----------------------------------------------------------------
+
+
+def _handler_refused(*, zero_code: bool) -> str:
+    """Say why the user does not want our handler; "" when nothing speaks against it."""
+    chosen = os.environ.get(_AUTO)
+    if chosen is not None and _quieted is None:
+        if chosen.strip().lower() != "true":
+            return f"none, as {_AUTO}={chosen} says: log calls are not seen"
+        if zero_code:
+            return f"the stock handler, as {_AUTO}=true says: it feeds the logger provider, if any"
+    disabled = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")
+    if zero_code and {"logging", "*"} & {name.strip() for name in disabled}:
+        return "none: the logging instrumentation is disabled, log calls are not seen"
+    return ""
+
+
+def _handler_level() -> int:
+    """Read the level of the stock handler's own variable; a word that is no level means all."""
+    level = logging.getLevelName(os.environ.get(_LEVEL, "").strip().upper())
+    return level if isinstance(level, int) else logging.NOTSET
+
+
+class _Quieted(logging.Filter):
+    """Remembers that the stock handler is held back, and ends that if instrumentation fails.
+
+    When an instrumentation raises, no post-instrument hook runs; the one sign of it is the error
+    that this logger reports. Without this, children would take our value for the user's.
+    """
+
+    logger = logging.getLogger("opentelemetry.instrumentation.auto_instrumentation")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.ERROR:
+            _restore_auto_instrumentation()
+        return True
+
+
+def _hold_auto_instrumentation() -> None:
+    global _quieted  # noqa: PLW0603
+    if _AUTO not in os.environ:
+        _quieted = _Quieted()
+        _quieted.logger.addFilter(_quieted)
+        os.environ[_AUTO] = "false"
+
+
+def _restore_auto_instrumentation() -> None:
+    global _quieted  # noqa: PLW0603
+    if _quieted is not None:
+        _quieted.logger.removeFilter(_quieted)
+        _quieted = None
+        os.environ.pop(_AUTO, None)

@@ -1,0 +1,414 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one analysis engine: events in, amounts out. Everything else is a view of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, OrderedDict, deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from otel_briefing.events import ERROR, WARN, Event, FailureSite, LogEvent, SpanEvent
+from otel_briefing.issues import describe
+from otel_briefing.issues import fingerprint as fp
+from otel_briefing.issues.anomalies import Run
+from otel_briefing.issues.assemble import IssueRecord, rank_issues, to_issue
+from otel_briefing.issues.deltas import (
+    SECOND,
+    Deltas,
+    IssueFacts,
+    OperationDelta,
+    OperationKey,
+)
+from otel_briefing.issues.model import Exemplar, Moment, SystemIssue
+from otel_briefing.issues.pattern_table import PatternTable
+from otel_briefing.issues.slowness import MAX_OPERATIONS, SlownessWatch, SlowReport
+from otel_briefing.issues.templates import TemplateMiner
+from otel_briefing.issues.traces import Failure, Trace, TraceMemory, told_by
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+
+    from otel_briefing.issues.anomalies import Slowness
+    from otel_briefing.issues.patterns import Pattern
+
+PENDING_NS = SECOND // 2  # how long a failed call waits for a log line that explains it
+BEFORE_NS = 120 * SECOND  # slowness this long before a failure may have to do with it
+_SHAPES_PER_PLACE = 8  # more texts than this from one logging call: its text is built, not constant
+
+
+class _Status(Protocol):
+    @property
+    def status(self) -> str: ...
+    @property
+    def details(self) -> str: ...
+
+
+class _Tracker(Protocol):
+    @property
+    def components(self) -> Mapping[str, Any]: ...
+
+
+class IssueAnalyzer:
+    """Recognise failures, slowness and their operations in a stream of events.
+
+    `observe` and `tick` belong to one thread; `ISSUE_PATTERNS`, `add_detection_pattern` and
+    `analyze_for_issues` may be called from any. All memory is bounded.
+    """
+
+    def __init__(
+        self,
+        patterns: list[Pattern] | None = None,
+        *,
+        pattern_packs: Sequence[str] = (),
+        min_severity: int = WARN,
+    ) -> None:
+        self._table = PatternTable(patterns, paths=tuple(pattern_packs))
+        self._min_severity = min_severity
+        self._traces = TraceMemory()
+        self._miner = TemplateMiner()
+        self._places: OrderedDict[tuple[str, int], set[str]] = OrderedDict()
+        self._sources: OrderedDict[tuple[int, str, str], int] = OrderedDict()
+        self._slowness = SlownessWatch()
+        self._began: dict[str, int] = {}  # failures → when this process saw the first
+        self._failures: dict[str, IssueFacts] = {}
+        self._pending: deque[tuple[int, Trace, SpanEvent]] = deque(maxlen=1000)
+        self._known: set[str] = set()
+        self._lock = threading.Lock()
+        self._deltas = Deltas()
+        self.pipeline_trouble: Counter[str] = Counter()  # what OpenTelemetry's own loggers said
+
+    # The guide's interface.
+
+    @property
+    def ISSUE_PATTERNS(self) -> MutableMapping[str, Mapping[str, Any]]:  # noqa: N802  # contract
+        """The patterns by name; may be assigned to. See `PatternTable` for the form."""
+        return self._table
+
+    @ISSUE_PATTERNS.setter
+    def ISSUE_PATTERNS(self, patterns: Mapping[str, Mapping[str, Any]]) -> None:  # noqa: N802
+        table = PatternTable([])
+        table.update(patterns)
+        self._table = table
+
+    def add_detection_pattern(  # noqa: PLR0917  # the contract's signature
+        self,
+        name: str,
+        pattern: str,
+        priority: str,
+        category: str,
+        actions: Iterable[str],
+        estimated_time: int,
+    ) -> None:
+        """Add or replace one pattern (RE2 syntax). Raises `PatternError` when it cannot be used."""
+        self._table[name] = {
+            "pattern": pattern,
+            "priority": priority,
+            "category": category,
+            "actions": list(actions),
+            "estimated_time": estimated_time,
+        }
+
+    def analyze_for_issues(self, status_tracker: _Tracker) -> list[SystemIssue]:
+        """Return what the components that are not OK suffer from, most urgent first.
+
+        Patterns are matched against "<name> <details>"; a component in ERROR always gives one.
+        """
+        now_ns = time.time_ns()
+        found: dict[str, IssueRecord] = {}
+        for name, component in status_tracker.components.items():
+            facts = self._component_facts(name, component, now_ns)
+            if facts is None:
+                continue
+            deltas = Deltas()
+            delta = deltas.issue(facts)
+            delta.add(Exemplar(now_ns, component.details), component.details)
+            record = found.setdefault(facts.fingerprint, IssueRecord(facts))
+            record.add(delta, SECOND)
+        return rank_issues(to_issue(record, now_ns, SECOND) for record in found.values())
+
+    def _component_facts(self, name: str, component: _Status, now_ns: int) -> IssueFacts | None:
+        if component.status == "OK":
+            return None
+        text = f"{name} {component.details}"
+        severity = ERROR if component.status == "ERROR" else WARN
+        pattern = self._table.match(text, severity)
+        if pattern is None and severity < ERROR:
+            return None
+        event = LogEvent(now_ns, severity, text, logger=name, service=name)
+        facts = describe.log_facts(event, fp.mask(text), pattern)
+        # A status is a statement about the component, not a line that might be noise.
+        facts.priority = pattern.priority if pattern else "HIGH"
+        return facts
+
+    # The stream.
+
+    @property
+    def packs_refused(self) -> str:
+        """Why the user's pattern packs are not in use; "" when they are, or there are none."""
+        return self._table.refused
+
+    @property
+    def watched(self) -> frozenset[str]:
+        """Names of spans whose starting stack is wanted. Any thread may ask."""
+        return self._slowness.suspects
+
+    @property
+    def lost(self) -> dict[str, int]:
+        """What did not fit, by what it was."""
+        return {"spans of operations beyond 500": n} if (n := self._slowness.unwatched) else {}
+
+    def warm_up(self) -> None:
+        """Load and compile the patterns now, not at the first failure."""
+        self._table.match("", WARN)
+
+    def observe(self, event: Event) -> None:
+        """Take one event in."""
+        if isinstance(event, LogEvent):
+            self._observe_log(event)
+        else:
+            self._observe_span(event)
+
+    def tick(self, now_ns: int) -> None:
+        """Do what only the passing of time shows: pending failures, operations that are slow."""
+        while self._pending and self._pending[0][0] <= now_ns:
+            _, trace, event = self._pending.popleft()
+            self._settle(trace, event)
+        self._report_slowness()
+
+    def drain(self) -> Deltas:
+        """Return everything found since the last time."""
+        deltas, self._deltas = self._deltas, Deltas()
+        return deltas
+
+    def _observe_log(self, event: LogEvent) -> None:
+        if event.logger.startswith("opentelemetry."):
+            self.pipeline_trouble[fp.mask(event.body)[:120]] += 1
+            return
+        if not self._matters(event) or self._came_another_way(event):
+            return
+        facts = self._log_facts(event)
+        known = self._told_before(event)
+        if known:
+            self._traces.remember(event, known, again=True)
+            self._learn(known, facts)
+            return
+        message = event.site.root.message if event.site else event.body
+        self._count(facts, event.time_ns, event.trace_id, event.span_id, message, event.body)
+        self._traces.remember(event, facts.fingerprint)
+        if event.trace_id and event.severity >= ERROR:
+            self._blame(event.trace_id, facts.fingerprint, event.site, event.body)
+
+    def _matters(self, event: LogEvent) -> bool:
+        """Below the threshold only what a pattern asks to see matters."""
+        if event.severity >= self._min_severity or event.uncaught:
+            return True
+        return self._match(event.site, event.body, event.severity) is not None
+
+    def _told_before(self, event: LogEvent) -> str:
+        """Return the fingerprint of the failure that this record tells again, or ""."""
+        told = self._traces.told_before(event.trace_id, event.site, event.body)
+        if told is not None:
+            told.told |= told_by(event.site)
+            if event.site is not None:
+                self._traces.told_again(event.site)
+            return told.fingerprint
+        if event.trace_id or event.site is None:
+            return ""
+        known = self._traces.logged_before(event)
+        return known or self._traces.raised_by_span(event.site, event.time_ns)
+
+    def _log_facts(self, event: LogEvent) -> IssueFacts:
+        pattern = self._match(event.site, event.body, event.severity)
+        if event.site is None:
+            return describe.log_facts(event, self._constant_text(event), pattern)
+        facts = describe.exception_facts(
+            event.site,
+            pattern,
+            severity=event.severity,
+            service=event.service,
+            uncaught=event.uncaught,
+        )
+        facts.call_site, facts.template, facts.logger = (
+            event.call_site,
+            event.template,
+            event.logger,
+        )
+        return facts
+
+    def _constant_text(self, event: LogEvent) -> str:
+        """Return the part of a line that does not vary."""
+        where = event.call_site
+        if where is None:
+            return self._miner.add(event.body[:2000]).id
+        text = fp.mask(event.template if event.template is not None else event.body)
+        place = (where.path or where.file, where.line)
+        shapes = self._places.setdefault(place, set())
+        self._places.move_to_end(place)
+        if len(self._places) > MAX_OPERATIONS:
+            self._places.popitem(last=False)
+        if text in shapes:
+            return text
+        if len(shapes) >= _SHAPES_PER_PLACE:
+            return "*"
+        shapes.add(text)
+        return text
+
+    def _came_another_way(self, event: LogEvent) -> bool:
+        """Tell whether this very record was already seen through another provider."""
+        key = (event.time_ns, event.logger, event.body[:200])
+        source = self._sources.setdefault(key, event.source)
+        if len(self._sources) > MAX_OPERATIONS:
+            self._sources.popitem(last=False)
+        return source != event.source
+
+    def _observe_span(self, event: SpanEvent) -> None:
+        self._deltas.spans += 1
+        if event.failed:
+            for site in event.exceptions:
+                self._observe_raised(event, site)
+            if not event.exceptions:
+                self._suspect(event)
+        kind = describe.call_kind(event)
+        if kind in {"ENTRY", "DB", "CLIENT", "PRODUCER"}:
+            self._count_operation(event, kind)
+
+    def _observe_raised(self, event: SpanEvent, site: FailureSite) -> None:
+        told = self._traces.told_before(event.trace_id, site, event.status_description)
+        pattern = self._match(site, event.status_description, ERROR)
+        facts = describe.exception_facts(site, pattern, severity=ERROR, service=event.service)
+        if told is not None:
+            told.told |= told_by(site)
+            self._learn(told.fingerprint, facts)
+            return
+        self._count(facts, event.end_ns, event.trace_id, event.span_id, site.root.message)
+        self._traces.remember_raised(site, event.end_ns, facts.fingerprint)
+        self._blame(event.trace_id, facts.fingerprint, site, site.root.message)
+
+    def _suspect(self, event: SpanEvent) -> None:
+        """Hold a failed span without an exception until something explains it."""
+        trace = self._traces.get(event.trace_id)
+        if not trace.failures:
+            self._pending.append((event.end_ns + PENDING_NS, trace, event))
+            trace.pending.append(event)
+
+    def _settle(self, trace: Trace, event: SpanEvent) -> None:
+        """Count a failed span that nothing explained; only the first, deepest one of a trace."""
+        if trace.failures:
+            return
+        text = f"{event.name} {describe.span_error(event)} {event.status_description}"
+        facts = describe.span_facts(event, self._match(None, text, ERROR))
+        message = event.status_description or describe.span_error(event)
+        self._count(facts, event.end_ns, event.trace_id, event.span_id, message)
+        self._blame(event.trace_id, facts.fingerprint, None, message)
+
+    def _match(self, site: FailureSite | None, body: str, severity: int) -> Pattern | None:
+        return self._table.match(describe.pattern_text(site, body), severity)
+
+    def _count(  # noqa: PLR0917
+        self,
+        facts: IssueFacts,
+        at_ns: int,
+        trace_id: str,
+        span_id: str,
+        message: str,
+        text: str = "",
+    ) -> None:
+        frames = facts.site.root.frames if facts.site else ()
+        top = next((frame for frame in frames if frame.in_app), facts.call_site)
+        delta = self._deltas.issue(facts)
+        delta.add(Exemplar(at_ns, text or message, trace_id, span_id, top), message)
+        self._announce(facts, at_ns)
+
+    def _announce(self, facts: IssueFacts, at_ns: int) -> None:
+        """Note the first time an issue is seen: that is a line of the order of events."""
+        if facts.fingerprint in self._known:
+            return
+        if len(self._known) > 100 * MAX_OPERATIONS:
+            self._known.clear()
+        self._known.add(facts.fingerprint)
+        self._deltas.changed = True
+        if facts.severity >= ERROR and len(self._began) < MAX_OPERATIONS:
+            self._began[facts.fingerprint] = at_ns
+            self._failures[facts.fingerprint] = facts
+        text = f"{facts.service}: {facts.title}" if facts.service else facts.title
+        self._deltas.moments.append(Moment(at_ns, text, facts.fingerprint))
+
+    def _learn(self, fingerprint: str, facts: IssueFacts) -> None:
+        """Let a second telling of a failure add to what is known of it, without counting it."""
+        facts.fingerprint = fingerprint
+        self._deltas.issue(facts)
+
+    def _blame(self, trace_id: str, fingerprint: str, site: FailureSite | None, text: str) -> None:
+        """Let a trace have this failure, and the operation that it belongs to."""
+        trace = self._traces.get(trace_id)
+        if len(trace.failures) < 20:  # noqa: PLR2004  # more kinds in one trace tell nothing new
+            trace.failures.append(Failure(fingerprint, told_by(site), text))
+        if trace.entry is not None:
+            self._deltas.operation(trace.entry).affected[fingerprint] += 1
+
+    def _count_operation(self, event: SpanEvent, kind: str) -> None:
+        label = event.name if kind == "ENTRY" else describe.call_label(event)
+        key = (event.service, kind, label)
+        trace = self._traces.get(event.trace_id)
+        pace = self._slowness.watch(key, event)
+        if pace is None:
+            return
+        delta = self._deltas.operation(key)
+        delta.count(event.end_ns, event.duration_ns, failed=event.failed)
+        run = Run(event.end_ns, event.duration_ns, event.trace_id)
+        if kind != "ENTRY":
+            delta.peer = describe.peer_of(event.attributes)
+            trace.children[key] += event.duration_ns
+            pace.add(run)
+            return
+        self._close(trace, key, delta)
+        # How long a failure took says nothing of how fast the operation is.
+        if not (event.failed or trace.failures):
+            if event.duration_ns < pace.threshold_ns() and event.trace_id:
+                delta.passing_trace = event.trace_id
+            pace.add(run)
+        failures = {failure.fingerprint for failure in trace.failures}
+        self._slowness.explain(key, event.duration_ns, trace.children, failures)
+
+    def _close(self, trace: Trace, key: OperationKey, delta: OperationDelta) -> None:
+        """An operation has ended: the failures of its trace are its failures."""
+        for pending in trace.pending:
+            self._settle(trace, pending)
+        trace.pending.clear()
+        trace.entry = key  # from now on a failure is counted when it comes, not here
+        for fingerprint in {failure.fingerprint for failure in trace.failures}:
+            delta.affected[fingerprint] += 1
+
+    def _report_slowness(self) -> None:
+        """Count a slow call once, not again for each operation that waits for it."""
+        for report in self._slowness.reports():
+            operation = self._deltas.operation(report.key)
+            operation.normal_p95_ms = report.slowness.normal_p95_ms
+            if report.key[1] == "ENTRY":
+                operation.affected[fp.of_latency(*report.blamed)] += len(report.runs)
+            if report.blamed == report.key:
+                self._count_slow(report)
+
+    def _count_slow(self, report: SlowReport) -> None:
+        slow = report.slowness
+        facts = describe.latency_facts(report.key, slow, report.stack)
+        self._announce(facts, slow.since_ns)
+        for run in report.runs:
+            self._count(facts, run.end_ns, run.trace_id, "", report.text)
+        self._learn(facts.fingerprint, facts)
+        if slow.symptom_of:
+            return
+        for fingerprint, began_ns in self._began.items():
+            if 0 <= began_ns - slow.since_ns < BEFORE_NS:
+                seconds = (began_ns - slow.since_ns) / SECOND
+                self._suggest(fingerprint, slow, report, seconds)
+
+    def _suggest(
+        self, fingerprint: str, slow: Slowness, report: SlowReport, seconds: float
+    ) -> None:
+        """Tell a failure what may have brought it about."""
+        facts = self._failures[fingerprint]
+        if describe.may_starve(slow, facts):
+            facts.readings = (describe.slowness_before(report.call, report.stack, seconds),)
+            self._deltas.issue(facts)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Streaming template miner: which words vary in text whose call site is not known."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from otel_briefing.issues.fingerprint import digest, mask
+
+PLACEHOLDER = "<*>"
+_MAX_WORDS = 60
+_ALIKE = 0.6  # the share of equal words that makes two lines one template
+
+
+@dataclass(slots=True)
+class Template:
+    """A line with `<*>` for what varied. `id` never changes, `text` may grow placeholders."""
+
+    id: str
+    words: list[str] = field(repr=False)
+    count: int = 1
+
+    @property
+    def text(self) -> str:
+        """The template as a line."""
+        return " ".join(self.words)
+
+
+class TemplateMiner:
+    """Group lines of like shape. At most `capacity` templates; the longest unused gives way.
+
+    Lines are compared only with templates of the same length and first word, so the cost of a
+    line does not grow with the number of templates. Not thread-safe: one thread feeds it.
+    """
+
+    def __init__(self, capacity: int = 1000) -> None:
+        self._capacity = capacity
+        self._groups: OrderedDict[tuple[int, str], list[Template]] = OrderedDict()
+        self._size = 0
+        self.evicted = 0
+
+    def add(self, text: str) -> Template:
+        """Count `text` to the template it belongs to, made anew when none is alike."""
+        words = text.split()[:_MAX_WORDS]
+        masked = [mask(word) for word in words]
+        key = (len(words), masked[0] if masked else "")
+        group = self._groups.setdefault(key, [])
+        self._groups.move_to_end(key)
+        best = max(group, key=lambda known: _likeness(known.words, words, masked), default=None)
+        if best is not None and _likeness(best.words, words, masked) >= _ALIKE:
+            best.words = [a if a == b else PLACEHOLDER for a, b in zip(best.words, words)]  # noqa: B905
+            best.count += 1
+            return best
+        template = Template(digest("template", *masked), words)
+        group.append(template)
+        self._size += 1
+        self._evict()
+        return template
+
+    def _evict(self) -> None:
+        while self._size > self._capacity:
+            key, group = next(iter(self._groups.items()))
+            group.pop(0)
+            self._size -= 1
+            self.evicted += 1
+            if not group:
+                del self._groups[key]
+
+
+def _likeness(known: list[str], words: list[str], masked: list[str]) -> float:
+    """Share of places that agree; a number in the place of another number agrees."""
+    if not words:
+        return 1.0
+    same = sum(
+        old in (new, PLACEHOLDER) or (shape != new and mask(old) == shape)
+        for old, new, shape in zip(known, words, masked)  # noqa: B905
+    )
+    return same / len(words)

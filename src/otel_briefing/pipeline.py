@@ -1,0 +1,384 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Config → wired components, started and stopped. The only file that wires."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import time
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from otel_briefing.briefing.status_tracker import SystemStatusTracker
+from otel_briefing.engine import TICK_S, Engine
+from otel_briefing.events import FATAL, WARN, LogEvent
+from otel_briefing.issues.model import Ending, ProcessRun
+from otel_briefing.state.folder import find_root, find_state_dir
+from otel_briefing.state.store import MemoryStore
+from otel_briefing.telemetry import guard, processors, stacks, threads
+from otel_briefing.telemetry.adapt import Adapter
+from otel_briefing.telemetry.crashes import Crash, CrashHooks
+from otel_briefing.telemetry.intake import Intake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from otel_briefing.config import EnhancedLoggingConfig
+    from otel_briefing.issues.analyzer import IssueAnalyzer
+    from otel_briefing.publisher import PagePublisher
+    from otel_briefing.telemetry.handler import BriefingLoggingHandler
+
+WARM_UP_AFTER_NS = 2_000_000_000  # what start-up need not wait for is loaded then
+STOP_S = 3.0  # the longest that the end of the process waits for the last page
+_SEVERITIES = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": WARN, "ERROR": 17, "FATAL": FATAL}
+
+
+class Pipeline:
+    """The running system of one process: intake, analysis thread, page, crash hooks.
+
+    Every public method may be called from any thread, never raises into its caller, and does
+    nothing after `stop`.
+    """
+
+    def __init__(self, config: EnhancedLoggingConfig) -> None:
+        self.config = config
+        self.door: dict[str, str] = {}
+        self.exporters: list[dict[str, Any]] = []
+        self.min_severity = _SEVERITIES[config.analysis_min_severity]
+        self._logs: list[processors.IssueLogProcessor] = []
+        self._spans: list[processors.IssueSpanProcessor] = []
+        self._open: set[int] = set()
+        self._handlers: weakref.WeakSet[BriefingLoggingHandler] = weakref.WeakSet()
+        self.look_again: Callable[[], None] = lambda: None  # the door brings itself up to date
+        self.tracker = SystemStatusTracker()
+        self._exiting = False
+        self._stopped = False
+        self._lock = threads.new_lock()  # held while the analysis thread ends
+        self._crashes = CrashHooks(self._on_crash)
+        self._wire()
+
+    def _wire(self) -> None:
+        """Make everything that belongs to this very process; done again in a forked child."""
+        config = self.config
+        self._making = threads.new_lock()  # the analysis thread asks too: never the lock of `stop`
+        cwd = Path.cwd()
+        self._intake = Intake(config.analysis_queue_size)
+        self._analyzer: IssueAnalyzer | None = None
+        self.store = MemoryStore(config.max_issues, config.resolve_after_s)
+        self.run = _this_run(cwd)
+        self._namespace = _resource_attributes().get("service.namespace", "")
+        self._place = (find_state_dir(config.state_dir, cwd), find_root(cwd))
+        self._publisher: PagePublisher | None = None
+        self._ending: Ending | None = None
+        self._warm = False
+        self._engine = Engine(
+            self._intake,
+            Adapter(self.run.service).event,
+            lambda: self.analyzer,
+            self.store,
+            self,
+            on_tick=self._on_tick,
+        )
+
+    def start(self) -> None:
+        """Start the analysis thread and the crash hooks."""
+        self._crashes.install()
+        self._crashes.install_sigterm(self._flush_before_sigterm)
+        self._engine.start()
+        atexit.register(self._at_exit)
+        if hasattr(os, "register_at_fork"):
+            # These hooks cannot be unregistered: hold the pipeline weakly.
+            me = weakref.ref(self)
+            os.register_at_fork(after_in_child=lambda: _in_child(me()))
+
+    # What the door asks for.
+
+    def log_processor(self) -> processors.IssueLogProcessor:
+        """Return a new log processor that feeds this pipeline."""
+        processor = processors.IssueLogProcessor(self)
+        self._logs.append(processor)
+        self._open.add(id(processor))
+        return processor
+
+    def span_processor(self) -> processors.IssueSpanProcessor:
+        """Return a new span processor that feeds this pipeline."""
+        processor = processors.IssueSpanProcessor(self)
+        self._spans.append(processor)
+        self._open.add(id(processor))
+        return processor
+
+    def handler(self, logger_provider: Any) -> BriefingLoggingHandler:
+        """Return a logging handler that emits to `logger_provider`."""
+        from otel_briefing.telemetry.handler import BriefingLoggingHandler  # noqa: PLC0415
+
+        handler = BriefingLoggingHandler(logger_provider=logger_provider, sink=self.put_hidden)
+        self._handlers.add(handler)
+        return handler
+
+    @property
+    def analyzer(self) -> IssueAnalyzer:
+        """The analyzer of this process, made when it is first asked for."""
+        with self._making:
+            if self._analyzer is None:
+                from otel_briefing.issues.analyzer import IssueAnalyzer  # noqa: PLC0415
+
+                self._analyzer = IssueAnalyzer(
+                    pattern_packs=self.config.pattern_packs, min_severity=self.min_severity
+                )
+            return self._analyzer
+
+    # The sink of the processors.
+
+    @property
+    def watched(self) -> frozenset[str]:
+        """Names of spans whose starting stack is wanted."""
+        return self._analyzer.watched if self._analyzer else frozenset()
+
+    def put(self, item: Any, priority: int) -> None:
+        """Take a log record or a span for analysis."""
+        if not self._stopped and self.config.analysis_enabled:
+            self._intake.put(item, priority)
+
+    def put_hidden(self, record: Any) -> None:
+        """Take a record that does not reach the root logger: analysed, not exported."""
+        self.put((record, 0), 4)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until what was put is analysed and on the page."""
+        return self._stopped or self._engine.flush(timeout_s)
+
+    def closed(self, processor: object) -> None:
+        """Stop when the last processor was shut down, if the process is ending."""
+        self._open.discard(id(processor))
+        if self._exiting and not self._open:
+            self.stop()
+
+    # The publisher, made on the analysis thread: it is heavy, and start-up should not wait.
+
+    def due(self, changed: bool) -> bool:
+        """Tell whether a page must be written now."""
+        # The publisher remembers a change that the throttle put off: once it is there, ask it.
+        if self._publisher is None and not changed and not self._warm:
+            return False
+        return self.publisher.due(changed)
+
+    def _on_tick(self) -> None:
+        self._crashes.tick()
+        if not self._warm and time.time_ns() - self.run.started_ns > WARM_UP_AFTER_NS:
+            self.analyzer.warm_up()
+            self.publisher.make_live(self.analyzer)
+            self._warm = True
+
+    def due_in(self) -> float:
+        """Return the seconds until a page is due if nothing else happens."""
+        return self._publisher.due_in() if self._publisher else TICK_S
+
+    def publish(self) -> None:
+        """Write the page."""
+        self.publisher.publish()
+
+    @property
+    def publisher(self) -> PagePublisher:
+        """Whoever writes the page of this process; for the analysis thread alone."""
+        if self._publisher is None:
+            from otel_briefing.publisher import PagePublisher  # noqa: PLC0415
+
+            state_dir, root = self._place
+            self._publisher = PagePublisher(
+                self.config,
+                self.run,
+                self.store,
+                self._facts,
+                state_dir,
+                root,
+                self.tracker,
+                self._namespace,
+            )
+        return self._publisher
+
+    def _facts(self) -> Mapping[str, Any]:
+        """Return what only the wiring knows."""
+        with guard.guarded(__name__):
+            self.look_again()
+        seen = [sum(column) for column in zip(*(log.seen.values() for log in self._logs))]  # noqa: B905
+        drops = {f"analysis queue, priority {p}": n for p, n in self._intake.dropped.items()}
+        drops.update(self._analyzer.lost if self._analyzer else {})
+        if guard.swallowed.total:
+            drops["internal errors swallowed"] = guard.swallowed.total
+        suppressed = sum(handler.suppressed for handler in self._handlers)
+        if suppressed:
+            drops["records of exporters about their own exports"] = suppressed
+        return {
+            "seen": seen,
+            "spans": sum(span.seen.values()[0] for span in self._spans),
+            "drops": drops,
+            "not_known": self._not_known(),
+            "door": dict(self.door),
+            "exporters": list(self.exporters),
+            "ending": self._ending,
+        }
+
+    def _not_known(self) -> list[str]:
+        said: list[str] = []
+        if self._analyzer is not None:
+            trouble = self._analyzer.pipeline_trouble.most_common(3)
+            said += [f"OpenTelemetry itself said {n} times: {text}" for text, n in trouble]
+            if refused := self._analyzer.packs_refused:
+                said.append(f"Your pattern packs are not in use: {refused}")
+        if not any(span.seen.values()[0] for span in self._spans):
+            said.append(
+                "No spans came: which operation a failure belongs to, out of how many, is not "
+                "visible. `opentelemetry-bootstrap -a install` adds what makes them."
+            )
+        if guard.swallowed.total:
+            said.append(f"Last internal error: {guard.swallowed.last.strip().splitlines()[-1]}")
+        return said
+
+    # The end.
+
+    def _on_crash(self, crash: Crash) -> None:
+        """Take an exception that nobody caught."""
+        site = stacks.to_site(crash.raised)
+        event = LogEvent(
+            crash.time_ns,
+            FATAL if crash.where == "main" else 17,
+            f"uncaught in {crash.where}",
+            logger="otel_briefing.crashes",
+            service=self.run.service,
+            site=site,
+            uncaught=crash.where,
+            failure_token=crash.failure_token,
+        )
+        self.put(event, 5)
+
+    def _flush_before_sigterm(self, timeout_s: float) -> None:
+        self._exiting = True
+        self._mark_ending()
+        self._engine.flush(timeout_s)
+
+    def _mark_ending(self) -> None:
+        end = self._crashes.ending()
+        self._ending = Ending(time.time_ns(), end.how, end.exit_code, end.signal)
+
+    def _at_exit(self) -> None:
+        """Write a last page now; the providers, shut down after us, may have more to say.
+
+        Handlers registered earlier run later: started by the hook, this one runs first.
+        """
+        with guard.guarded(__name__):
+            self._exiting = True
+            self._mark_ending()
+            if self._ending is not None and self._ending.signal == "SIGINT" and not self._warm:
+                # Compiling code, as imports of our own do, makes the interpreter forget that it
+                # has to die of SIGINT: what is not loaded by now stays so, and there is no page.
+                self._stopped = True
+            elif self._open:
+                self._engine.flush(STOP_S)
+            else:
+                self.stop()
+
+    def stop(self) -> None:
+        """Analyse what waits, write the last page, end the thread. Safe to call again."""
+        with self._lock:
+            if self._stopped:
+                return
+            with guard.guarded(__name__):
+                if self._exiting:
+                    self._mark_ending()
+                self._engine.stop(STOP_S)
+            self._stopped = True
+            self._crashes.uninstall()
+            _forget(self)
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child: its threads are gone, and the page is its parent's."""
+        self._lock = threads.new_lock()
+        if self._stopped:
+            return
+        self._exiting = False
+        self._wire()
+        self._engine.start()
+
+
+def _in_child(pipeline: Pipeline | None) -> None:
+    if pipeline is not None:
+        with guard.guarded(__name__):
+            pipeline.after_fork()
+
+
+def _this_run(cwd: Path) -> ProcessRun:
+    """Describe this process as far as the interpreter knows; cheap enough for start-up."""
+    words = sys.orig_argv
+    attributes = _resource_attributes()
+    service = os.environ.get("OTEL_SERVICE_NAME") or attributes.get("service.name", "")
+    return ProcessRun(
+        pid=os.getpid(),
+        service=service or _name_of(words),
+        command=" ".join([Path(words[0]).name, *words[1:]])[:300] if words else "",
+        cwd=str(cwd),
+        started_ns=time.time_ns(),
+        environment=attributes.get("deployment.environment.name", ""),
+        version=attributes.get("service.version", ""),
+    )
+
+
+def _resource_attributes() -> dict[str, str]:
+    pairs = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(",")
+    split = (pair.partition("=") for pair in pairs if "=" in pair)
+    return {key.strip(): value.strip() for key, _, value in split}
+
+
+def _name_of(words: list[str]) -> str:
+    """Name a program without a service name: its script or module."""
+    names = iter(words[1:])
+    for word in names:
+        if word == "-m":
+            return next(names, "python").partition(".")[0]
+        if word == "-c":
+            return "python -c"
+        if not word.startswith("-"):
+            return Path(word).stem if Path(word).stem != "__main__" else Path(word).parent.name
+    return "python"
+
+
+def check_packs(paths: tuple[str, ...]) -> str:
+    """Return why pattern packs cannot be used, or "" when they can; for the command."""
+    from otel_briefing.issues.pattern_table import PatternTable  # noqa: PLC0415
+
+    table = PatternTable(paths=paths)
+    table.match("", WARN)
+    return table.refused
+
+
+# The one that runs, if any.
+
+_current: Pipeline | None = None
+_starting = threading.Lock()
+
+
+def current() -> Pipeline | None:
+    """Return the running pipeline of this process, or None."""
+    return _current
+
+
+def _forget(stopped: Pipeline) -> None:
+    global _current  # noqa: PLW0603
+    if _current is stopped:
+        _current = None
+
+
+def start(config: EnhancedLoggingConfig) -> Pipeline:
+    """Start the process's one pipeline, or return it if it runs."""
+    global _current  # noqa: PLW0603  # one a process, by design
+    with _starting:
+        if _current is None:
+            _current = Pipeline(config)
+            _current.start()
+            processors.live_sink = current
+        return _current
+
+
+__all__ = ["Pipeline", "current", "start"]

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Severity or attribute → priority 1 (least) to 5 (most urgent)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ATTRIBUTE = "briefing.priority"
+
+# By OpenTelemetry severity number 0 to 24: TRACE and DEBUG 1, INFO 2, WARN 3, ERROR 4, FATAL 5.
+_BY_SEVERITY = (2,) + (1,) * 8 + (2,) * 4 + (3,) * 4 + (4,) * 4 + (5,) * 4
+
+URGENT = 4
+
+
+def priority_of(severity: int, attributes: Mapping[str, Any] | None = None) -> int:
+    """Return the priority of a record: its `briefing.priority` if usable, else by severity."""
+    if attributes:
+        wanted = attributes.get(ATTRIBUTE)
+        if isinstance(wanted, int) and 1 <= wanted <= 5:  # noqa: PLR2004
+            return wanted
+    return _BY_SEVERITY[severity] if 0 <= severity <= 24 else 2  # noqa: PLR2004

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a process ends is the last thing its page says; a program run as a user would run it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+PRELUDE = """
+import logging, os, signal, sys, threading, time
+import otel_briefing
+otel_briefing.configure()
+log = logging.getLogger("app")
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run a program with the page below `tmp_path`; return it when it has ended."""
+
+    def start(code, **env):
+        program = tmp_path / "program.py"
+        program.write_text(PRELUDE + textwrap.dedent(code))
+        return subprocess.Popen(
+            [sys.executable, str(program)],
+            cwd=tmp_path,
+            env={**os.environ, "OTEL_SERVICE_NAME": "app", **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+def page(tmp_path, name="briefing.md"):
+    return (tmp_path / ".otel-briefing" / name).read_text()
+
+
+def dashboard(tmp_path):
+    return json.loads((tmp_path / ".otel-briefing" / "dashboard.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "said", "issues"),
+    [
+        ("log.error('x')", 0, "returned from main", 1),
+        ("log.error('x'); sys.exit(3)", 3, "exit code 3", 1),
+        ("log.error('x'); sys.exit()", 0, "exit code 0", 1),
+        ("log.error('x'); sys.exit('no disk')", 1, "no disk", 1),
+        ("raise ValueError('bad')", 1, "uncaught ValueError", 1),
+        ("import shop_that_is_not_there", 1, "uncaught ModuleNotFoundError", 1),
+        ("time.sleep(4); os.kill(os.getpid(), signal.SIGINT); time.sleep(5)", -2, "SIGINT", 0),
+        ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(5)", -15, "SIGTERM", 0),
+        ("log.error('x')\nos.kill(os.getpid(), signal.SIGTERM); time.sleep(5)", -15, "SIGTERM", 1),
+    ],
+)
+def test_the_last_page_says_how_it_ended(  # noqa: PLR0917
+    run, tmp_path, code, status, said, issues
+):
+    """The exit status is what it is without us, and the page names it where it can be seen."""
+    process = run(code)
+    process.communicate(timeout=60)
+    first = page(tmp_path).splitlines()[0]
+    assert process.returncode == status
+    assert "APP NOT RUNNING" in first
+    assert said in page(tmp_path)
+    assert len(dashboard(tmp_path)["active_issues"]) == issues
+
+
+def test_an_interrupt_at_once_ends_as_it_does_without_us(run):
+    """Nothing of ours is loaded so late that the interpreter forgets how it has to die."""
+    process = run("os.kill(os.getpid(), signal.SIGINT); time.sleep(5)")
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+
+
+def test_a_crash_names_its_place_and_comes_first(run, tmp_path):
+    """What killed the program stands above what merely went wrong before."""
+    process = run("""
+        def load_prices():
+            return {}["eur"]
+        log.error("something else")
+        load_prices()
+    """)
+    process.communicate(timeout=60)
+    first = dashboard(tmp_path)["active_issues"][0]
+    assert first["breaks_at"][0] == "program.py:8 load_prices"
+    assert first["exception"] == [{"type": "KeyError", "message": "'eur'"}]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("threading.Thread(target=lambda: 1 / 0, name='w').start(); time.sleep(0.3)", "thread w"),
+        (
+            """
+            import asyncio
+            async def broken(): return 1 / 0
+            async def main():
+                task = asyncio.create_task(broken())
+                await asyncio.sleep(0.01)
+                del task
+            asyncio.run(main())
+            """,
+            "task",
+        ),
+    ],
+)
+def test_what_threads_and_tasks_do_not_catch_is_an_issue(run, tmp_path, code, kind):
+    """Nobody waits for them, so nobody else would say it."""
+    process = run(code)
+    process.communicate(timeout=60)
+    (issue,) = dashboard(tmp_path)["active_issues"]
+    assert process.returncode == 0
+    assert issue["count"] == 1
+    assert issue["exception"] == [{"type": "ZeroDivisionError", "message": "division by zero"}]
+    assert kind.split(" ", maxsplit=1)[0] in page(tmp_path)
+
+
+def test_a_logged_crash_counts_once(run, tmp_path):
+    """log.exception(); raise."""
+    process = run("""
+        try:
+            1 / 0
+        except ZeroDivisionError:
+            log.exception("calculating failed")
+            raise
+    """)
+    process.communicate(timeout=60)
+    (issue,) = dashboard(tmp_path)["active_issues"]
+    assert issue["count"] == 1
+
+
+def test_after_a_kill_the_command_says_that_the_pid_vanished(run, tmp_path):
+    """Nobody could write a last page; the next one who looks says so."""
+    process = run("log.error('x'); print('up', flush=True); time.sleep(60)")
+    process.stdout.readline()
+    wait_for(lambda: "FAILING" in page(tmp_path))
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    command = [sys.executable, "-m", "otel_briefing.cli", "show"]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert f"pid {process.pid} vanished" in shown.stdout
+
+
+def test_a_forked_child_has_a_page_of_its_own(run, tmp_path):
+    """What the child breaks is the child's; the parent's page names it."""
+    process = run("""
+        otel_briefing.configure().flush(5)
+        pid = os.fork()
+        if not pid:
+            logging.getLogger("child").error("child is broken")
+            otel_briefing.configure().flush(5)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        log.error("parent is broken")
+        otel_briefing.configure().flush(5)
+        print(pid)
+    """)
+    pid = int(process.communicate(timeout=60)[0])
+    assert "child is broken" in page(tmp_path, f"briefing-{pid}.md")
+    assert f"Process {pid}" in page(tmp_path)
+    assert [issue["title"] for issue in dashboard(tmp_path)["active_issues"]] == [
+        "parent is broken"
+    ]
+
+
+def test_a_short_quiet_command_leaves_the_page_of_another(run, tmp_path):
+    """`manage.py check` in the same folder must not wipe out why the server died."""
+    run("raise ValueError('the server')").communicate(timeout=60)
+    process = run("print('all fine')", PYTHONDONTWRITEBYTECODE="1")
+    process.communicate(timeout=60)
+    assert "returned from main" in page(tmp_path)  # the same command: it runs again, and well
+    run("raise ValueError('the server')").communicate(timeout=60)
+    other = tmp_path / "other.py"
+    other.write_text(PRELUDE)
+    subprocess.run([sys.executable, str(other)], cwd=tmp_path, check=True, timeout=60)
+    assert "uncaught ValueError" in page(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_stops_nobody(run, tmp_path):
+    """The program runs on as if we were not there."""
+    (tmp_path / "file").touch()
+    process = run(
+        "log.error('x'); print('done')", OTEL_BRIEFING_STATE_DIR=str(tmp_path / "file" / "x")
+    )
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "done\n", "x\n")
+
+
+def wait_for(condition, seconds=30):
+    """Wait for something that another process does."""
+    import time  # noqa: PLC0415
+
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if condition():
+                return
+        except OSError:
+            pass
+        time.sleep(0.02)
+    raise AssertionError("it did not happen in time")

@@ -1,0 +1,485 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One engine: what counts as one failure, whose it is, what it is called, and what is slow."""
+
+import itertools
+
+import pytest
+
+from otel_briefing.briefing import SystemStatusTracker
+from otel_briefing.events import (
+    ERROR,
+    FATAL,
+    INFO,
+    WARN,
+    FailureSite,
+    Frame,
+    LogEvent,
+    Raised,
+    SpanEvent,
+)
+from otel_briefing.exceptions import PatternError
+from otel_briefing.issues.analyzer import IssueAnalyzer
+from otel_briefing.state.store import MemoryStore
+
+S = 1_000_000_000
+T0 = 1_800_000_000 * S
+TRACE = "a" * 32
+clock = itertools.count(T0, 1000)
+
+
+def frame(function="load", line=10, file="shop/db.py", in_app=True):
+    return Frame(file, function, line, in_app, "/srv/" + file)
+
+
+def raised(kind="ValueError", message="bad total", *frames):
+    return Raised(kind, message, frames or (frame(),))
+
+
+def log(**kwargs):
+    defaults = {"time_ns": next(clock), "severity": ERROR, "body": "it failed", "service": "shop"}
+    return LogEvent(**{**defaults, **kwargs})
+
+
+def span(name="GET /x", *, kind="SERVER", ms=10, end_ns=None, **kwargs):
+    end = end_ns or next(clock)
+    return SpanEvent(name, kind, end - ms * 1_000_000, end, **{"service": "shop", **kwargs})
+
+
+class World:
+    """An analyzer and a store, as the engine joins them."""
+
+    def __init__(self, **kwargs):
+        self.analyzer = IssueAnalyzer(**kwargs)
+        self.store = MemoryStore()
+
+    def see(self, *events):
+        for event in events:
+            self.analyzer.observe(event)
+        return self
+
+    def tick(self, now_ns):
+        self.analyzer.tick(now_ns)
+        return self
+
+    def picture(self):
+        self.store.apply(self.analyzer.drain())
+        return self.store.picture(next(clock) + S)
+
+    @property
+    def issues(self):
+        return self.picture().issues
+
+
+def test_the_same_exception_at_the_same_place_is_one_issue():
+    """Line numbers and messages move; the failure stays the same."""
+    world = World().see(
+        log(site=FailureSite((raised("ValueError", "order 17", frame(line=10)),))),
+        log(site=FailureSite((raised("ValueError", "order 99", frame(line=12)),))),
+    )
+    (issue,) = world.issues
+    assert issue.count == 2
+    assert issue.messages == ("order 17", "order 99")
+
+
+def test_different_functions_are_different_issues():
+    """Where it is raised is part of what it is."""
+    world = World().see(
+        log(site=FailureSite((raised("ValueError", "x", frame("load")),))),
+        log(site=FailureSite((raised("ValueError", "x", frame("store")),))),
+    )
+    assert len(world.issues) == 2
+
+
+def test_the_depth_of_a_recursion_does_not_matter():
+    """Three or thirty levels of the same recursion are one issue."""
+    world = World()
+    for depth in (3, 30):
+        frames = [frame("walk")] * depth + [frame("main")]
+        world.see(log(site=FailureSite((raised("RecursionError", "deep", *frames),))))
+    assert len(world.issues) == 1
+
+
+def test_one_failure_told_by_log_and_spans_counts_once():
+    """A log record, the inner span and the outer span of one trace tell one failure."""
+    site = FailureSite((raised("sqlite3.OperationalError", "no such table: orders"),))
+    short = FailureSite((raised("OperationalError", "no such table: orders"),))
+    world = World().see(
+        log(site=short, trace_id=TRACE, span_id="1" * 16),
+        span("query", kind="CLIENT", failed=True, exceptions=(site,), trace_id=TRACE),
+        span("POST /o", failed=True, entry=True, exceptions=(site,), trace_id=TRACE),
+    )
+    (issue,) = world.issues
+    assert issue.count == 1
+    assert [(i.operation, i.affected, i.failed, i.tried) for i in issue.impacts] == [
+        ("POST /o", 1, 1, 1)
+    ]
+
+
+def test_a_wrapped_exception_is_its_cause():
+    """The innermost exception decides, whichever of the chain is told first."""
+    inner = raised("KeyError", "'TOKEN_KEY'", frame("token"))
+    outer = raised("PaymentError", "payment failed", frame("pay"))
+    world = World().see(
+        span(
+            "pay", kind="INTERNAL", failed=True, exceptions=(FailureSite((inner,)),), trace_id=TRACE
+        ),
+        log(site=FailureSite((inner, outer)), trace_id=TRACE),
+    )
+    (issue,) = world.issues
+    assert issue.count == 1
+    assert issue.site.root.type == "KeyError"
+
+
+def test_a_log_line_that_only_quotes_the_exception_is_not_another_failure():
+    """`log.error("failed: %s", e)` after the span told the exception counts nothing."""
+    site = FailureSite((raised("TimeoutError", "no answer from stock after 4 s"),))
+    world = World().see(
+        span("ask", kind="INTERNAL", failed=True, exceptions=(site,), trace_id=TRACE),
+        log(body="failed: no answer from stock after 4 s", trace_id=TRACE),
+    )
+    assert [issue.count for issue in world.issues] == [1]
+
+
+def test_the_same_object_logged_by_two_places_counts_once():
+    """Without a trace, an exception handed upwards is known by its identity."""
+    site = FailureSite((raised(),))
+    lower, upper = frame("lower", 3), frame("upper", 9)
+    world = World().see(
+        log(site=site, failure_token=7, call_site=lower),
+        log(site=site, failure_token=7, call_site=upper),
+    )
+    assert [issue.count for issue in world.issues] == [1]
+
+
+def test_a_loop_that_logs_counts_every_turn():
+    """Addresses are used again: the same place logging the same address is a new failure."""
+    site = FailureSite((raised(),))
+    world = World().see(
+        *(log(site=site, failure_token=7, call_site=frame("loop")) for _ in range(5))
+    )
+    assert [issue.count for issue in world.issues] == [5]
+
+
+def test_a_crash_that_was_logged_before_is_one_issue_and_comes_first():
+    """log.exception(); raise — then the process dies of it."""
+    site = FailureSite((raised(),))
+    world = World().see(
+        *(log(body=f"noise {word}", call_site=frame(word)) for word in ("a", "b")),
+        log(site=site, failure_token=7, call_site=frame("main")),
+        log(site=site, failure_token=7, uncaught="main", severity=FATAL),
+    )
+    first = world.issues[0]
+    assert (first.count, first.uncaught, first.title) == (1, "main", "ValueError in load")
+
+
+def test_a_crash_that_its_span_told_before_is_one_issue():
+    """The root span of a script records what then ends the script."""
+    site = FailureSite((raised(),))
+    world = World().see(
+        span("job", kind="INTERNAL", entry=True, failed=True, exceptions=(site,), trace_id=TRACE),
+        log(site=site, failure_token=7, uncaught="main", severity=FATAL),
+    )
+    (issue,) = world.issues
+    assert (issue.count, issue.uncaught) == (1, "main")
+
+
+def test_a_record_after_its_span_is_over_tells_the_same_failure():
+    """The span ends with the exception, the handler around it logs: one a turn, not two."""
+    site = FailureSite((raised(),))
+    world = World()
+    for number in range(5):
+        world.see(
+            span("job", entry=True, failed=True, exceptions=(site,), trace_id=f"{number:032x}"),
+            log(site=site, failure_token=7, call_site=frame("loop")),
+        )
+    assert [issue.count for issue in world.issues] == [5]
+
+
+def test_the_same_record_through_two_providers_counts_once():
+    """A program's own provider and ours both hand over the record: same time, logger and text."""
+    record = {"time_ns": T0, "body": "disk gone", "logger": "app"}
+    world = World().see(log(**record, source=1), log(**record, source=2))
+    assert [issue.count for issue in world.issues] == [1]
+
+
+def test_what_opentelemetry_says_of_itself_is_no_issue_of_the_app():
+    """Exporter trouble is pipeline health."""
+    world = World().see(log(logger="opentelemetry.exporter.otlp", body="Transient error 14"))
+    assert world.issues == []
+    assert sum(world.analyzer.pipeline_trouble.values()) == 1
+
+
+def test_a_failed_call_without_exception_is_an_issue_when_nothing_explains_it():
+    """A 503 from a peer, and nobody logged anything."""
+    call = span(
+        "GET",
+        kind="CLIENT",
+        failed=True,
+        trace_id=TRACE,
+        attributes={"url.full": "http://pay:9/charge/7", "http.response.status_code": 503},
+    )
+    world = World().see(call, span("POST /o", entry=True, failed=True, trace_id=TRACE))
+    (issue,) = world.issues
+    assert issue.title == "GET pay:9/charge/<*> failed: 503"
+    assert issue.impacts[0].operation == "POST /o"
+
+
+def test_a_failed_call_affects_its_operation_once():
+    """The call and the operation around it fail without a word: one run ran into it."""
+    world = World()
+    for number in range(3):
+        trace = f"{number:032x}"
+        call = {"http.response.status_code": 503, "url.full": "http://pay:9/charge"}
+        world.see(
+            span("GET", kind="CLIENT", failed=True, trace_id=trace, attributes=call),
+            span("POST /o", entry=True, failed=True, trace_id=trace),
+        )
+    (issue,) = world.issues
+    assert [(i.affected, i.failed, i.tried) for i in issue.impacts] == [(3, 3, 3)]
+
+
+def test_a_failed_call_that_a_log_line_explains_is_not_another_issue():
+    """The call fails, the app logs the exception: one failure."""
+    call = span("GET", kind="CLIENT", failed=True, trace_id=TRACE, status_description="refused")
+    site = FailureSite((raised("ConnectionError", "connection refused by pay:9"),))
+    world = World().see(
+        call,
+        log(site=site, trace_id=TRACE),
+        span("POST /o", entry=True, failed=True, trace_id=TRACE),
+    )
+    assert [issue.count for issue in world.issues] == [1]
+
+
+def test_a_failed_call_without_an_entry_span_is_counted_by_time():
+    """A background thread's call has nobody to close its trace."""
+    call = span("GET", kind="CLIENT", failed=True, trace_id=TRACE, status_description="refused")
+    world = World().see(call)
+    assert world.issues == []
+    world.tick(call.end_ns + S)
+    assert len(world.issues) == 1
+
+
+def test_impact_counts_an_operation_once_however_many_failures_it_had():
+    """failed-of-tried is about operations, not about records."""
+    world = World()
+    for number in range(10):
+        trace = f"{number:032x}"
+        if number < 3:
+            site = FailureSite((raised(),))
+            world.see(log(site=site, trace_id=trace), log(site=site, trace_id=trace))
+        world.see(span("GET /x", entry=True, failed=number < 3, trace_id=trace))
+    (issue,) = world.issues
+    (impact,) = issue.impacts
+    assert (issue.count, impact.affected, impact.failed, impact.tried) == (3, 3, 3, 10)
+    assert issue.passing_trace == f"{9:032x}"
+
+
+def test_texts_of_one_logging_call_are_folded_when_they_never_repeat():
+    """An f-string makes a new text each time; the page must not drown in them."""
+    names = [chr(97 + i) * 6 for i in range(26)]
+    world = World().see(*(log(body=f"user {n} failed", call_site=frame()) for n in names))
+    issues = world.issues
+    assert len(issues) <= 9
+    assert sum(issue.count for issue in issues) == 26
+
+
+def test_below_the_threshold_nothing_is_an_issue_unless_a_pattern_asks():
+    """INFO and DEBUG are traffic."""
+    assert World().see(log(severity=INFO, body="started")).issues == []
+
+
+def test_warnings_rank_behind_failures():
+    """A flood of warnings does not hide one error."""
+    world = World().see(
+        *(log(severity=WARN, body="slow disk", call_site=frame()) for _ in range(50))
+    )
+    world.see(log(body="order lost", call_site=frame("order")))
+    assert [issue.title for issue in world.issues] == ["order lost", "slow disk"]
+
+
+def test_a_known_failure_gets_its_title_checks_and_link():
+    """The pool's own words are recognised, whoever logs them."""
+    message = "QueuePool limit of size 5 overflow 10 reached, connection timed out, timeout 30.00"
+    site = FailureSite((raised("sqlalchemy.exc.TimeoutError", message),))
+    (issue,) = World().see(log(site=site)).issues
+    assert issue.category == "DB"
+    assert "pool" in issue.title.lower()
+    assert issue.suggested_actions
+    assert issue.link.startswith("https://")
+
+
+def slow_world(key_kind="SERVER", **attributes):
+    world = World()
+    for number in range(60):
+        end = T0 + number * S // 4
+        world.see(*operation(number, end, 10, key_kind, attributes))
+    return world
+
+
+def operation(number, end, ms, kind, attributes):
+    trace = f"{number:032x}"
+    calls = (
+        [
+            span(
+                "SELECT",
+                kind="CLIENT",
+                ms=ms - 1,
+                end_ns=end,
+                trace_id=trace,
+                attributes=attributes,
+            )
+        ]
+        if attributes
+        else []
+    )
+    return [*calls, span("GET /find", kind=kind, ms=ms, end_ns=end + 1, entry=True, trace_id=trace)]
+
+
+def test_an_operation_that_becomes_slow_is_an_issue_with_its_past():
+    """Ten milliseconds before, two seconds now: nothing fails, and the page says it."""
+    world = slow_world()
+    world.tick(T0 + 15 * S)
+    assert world.issues == []
+    for number in range(100, 110):
+        world.see(*operation(number, T0 + (16 * S) + number * S // 4, 2000, "SERVER", {}))
+    world.tick(T0 + 60 * S)
+    (issue,) = world.issues
+    assert issue.category == "Latency"
+    assert issue.title == "Slow operation, p95 11 ms → 2.0 s: GET /find"
+
+
+def test_a_slow_query_is_named_instead_of_the_operations_that_wait_for_it():
+    """The statement is the cause; the operation is its impact."""
+    query = {"db.system": "sqlite", "db.statement": "SELECT * FROM items WHERE name = ?"}
+    world = slow_world(**query)
+    for number in range(100, 110):
+        world.see(*operation(number, T0 + (16 * S) + number * S // 4, 2000, "SERVER", query))
+    world.tick(T0 + 60 * S)
+    (issue,) = world.issues
+    assert "SELECT * FROM items WHERE name = ?" in issue.title
+    assert [(i.operation, i.affected) for i in issue.impacts] == [("GET /find", 10)]
+    assert world.analyzer.watched == {"SELECT"}
+
+
+def test_a_statement_that_alone_became_slow_is_suspected_of_its_plan():
+    """Two signs: at once, and others keep their pace; without the others nothing is suspected."""
+    for with_other in (True, False):
+        other = {"db.system": "sqlite", "db.statement": "SELECT * FROM users"}
+        query = {"db.system": "sqlite", "db.statement": "SELECT * FROM items WHERE name = ?"}
+        world = slow_world(**query)
+        for number in range(200, 260 if with_other else 200):
+            world.see(*operation(number, T0 + number * S // 4, 10, "SERVER", other))
+        for number in range(300, 310):
+            world.see(*operation(number, T0 + number * S // 4, 2000, "SERVER", query))
+        (issue,) = world.tick(T0 + 90 * S).issues
+        assert any("index" in reading.text for reading in issue.readings) is with_other
+
+
+def test_an_operation_that_runs_rarely_is_judged_by_its_last_runs():
+    """Once in ten seconds is enough to notice."""
+    world = slow_world()
+    for number in range(100, 106):
+        world.see(*operation(number, T0 + number * 10 * S, 2000, "SERVER", {}))
+    assert len(world.tick(T0 + 1100 * S).issues) == 1
+
+
+def test_waiting_that_ends_in_a_failure_is_a_symptom_of_it():
+    """A second of waiting for the pool is the pool's issue; the operation itself is not slow."""
+    query = {"db.system": "sqlite", "db.statement": "connect"}
+    world = slow_world(**query)
+    site = FailureSite((raised("TimeoutError", "no connection"),))
+    for number in range(100, 110):
+        world.see(log(site=site, trace_id=f"{number:032x}"))
+        end = T0 + (16 * S) + number * S // 4
+        world.see(*operation(number, end, 2000, "SERVER", query))
+    failure, slow = world.tick(T0 + 60 * S).issues
+    assert (slow.category, slow.cause_id) == ("Latency", failure.id)
+    assert failure.symptom_ids == (slow.id,)
+
+
+def test_a_failure_names_what_became_slow_before_it():
+    """The holder of the connections is slow, then others find none."""
+    calls = {"url.full": "http://supplier:9/price"}
+    world = World()
+    for number in range(60):
+        world.see(*holding(number, T0 + number * S // 4, 10, calls))
+    for number in range(100, 110):
+        world.see(*holding(number, T0 + (16 * S) + number * S // 4, 3000, calls))
+    message = "QueuePool limit of size 5 overflow 0 reached, connection timed out, timeout 1.00"
+    world.see(log(time_ns=T0 + 40 * S, site=FailureSite((raised("TimeoutError", message),))))
+    world.see(log(time_ns=T0 + 41 * S, site=FailureSite((raised("TypeError", "int"),))))
+    failure, other = world.tick(T0 + 60 * S).issues[:2]
+    assert other.readings == ()
+    (reading,) = failure.readings
+    assert reading.confidence == "LIKELY"
+    assert "GET supplier:9/price" in reading.text
+    assert "also use the database" in reading.text
+
+
+def holding(number, end, ms, call):
+    """A query, then a call to somebody else, in one operation."""
+    trace = f"{number:032x}"
+    query = {"db.system": "sqlite", "db.statement": "SELECT 1"}
+    return (
+        span("SELECT", kind="CLIENT", ms=1, end_ns=end - 1, trace_id=trace, attributes=query),
+        span("GET", kind="CLIENT", ms=ms - 2, end_ns=end, trace_id=trace, attributes=call),
+        span("GET /quote", ms=ms, end_ns=end + 1, entry=True, trace_id=trace),
+    )
+
+
+def test_an_operation_that_was_always_slow_is_not_an_issue():
+    """A report that takes three seconds took three seconds yesterday."""
+    world = World()
+    for number in range(60):
+        world.see(*operation(number, T0 + number * S // 4, 3000, "SERVER", {}))
+    assert world.tick(T0 + 60 * S).issues == []
+
+
+def test_components_in_error_always_give_an_issue():
+    """The guide's way in: statuses set by hand."""
+    tracker = SystemStatusTracker()
+    tracker.update_component_status(
+        "Database",
+        "ERROR",
+        "QueuePool limit of size 5 overflow 5 reached, connection timed out, timeout 4.00",
+    )
+    tracker.update_component_status("Mystery", "ERROR", "odd")
+    tracker.update_component_status("Fine", "OK", "")
+    issues = IssueAnalyzer().analyze_for_issues(tracker)
+    assert sorted(issue.category for issue in issues) == ["Application", "DB"]
+
+
+def test_patterns_can_be_added_while_running():
+    """Both of the guide's ways take effect on the next event."""
+    world = World()
+    world.analyzer.add_detection_pattern(
+        "custom", r"Custom.*failed", "MEDIUM", "SERVICE", ["a"], 20
+    )
+    world.analyzer.ISSUE_PATTERNS["other"] = {
+        "pattern": "Other.*timeout",
+        "priority": "HIGH",
+        "category": "NETWORK",
+        "actions": ["b"],
+        "estimated_time": 25,
+    }
+    world.see(log(body="CustomService failed"), log(body="OtherService timeout"))
+    assert {issue.category for issue in world.issues} == {"SERVICE", "NETWORK"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"pattern": "(?=x)"}, "look"),
+        ({"pattern": 3}, "a string"),
+        ({"priority": "URGENT"}, "HIGH, MEDIUM, LOW"),
+        ({"estimated_time": -1}, "minutes"),
+        ({"color": "red"}, "color"),
+    ],
+)
+def test_a_pattern_that_cannot_be_used_is_refused_at_the_assignment(change, said):
+    """The error names what is wrong; the patterns that were there stay."""
+    analyzer = IssueAnalyzer([])
+    good = {"pattern": "x", "priority": "LOW", "category": "C", "actions": [], "estimated_time": 1}
+    with pytest.raises(PatternError, match=said):
+        analyzer.ISSUE_PATTERNS["bad"] = {**good, **change}
+    assert len(analyzer.ISSUE_PATTERNS) == 0

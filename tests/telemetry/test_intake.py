@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What waits for analysis: bounded, urgent first, every loss counted, no wake-up missed."""
+
+import threading
+import time
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_briefing.telemetry.intake import Intake
+from otel_briefing.telemetry.lanes import Lanes
+from otel_briefing.telemetry.priority import priority_of
+
+priorities = st.integers(1, 5)
+
+
+def test_urgent_items_leave_first_and_each_lane_in_order():
+    """Priority chooses the lane; arrival orders the lane."""
+    lanes = Lanes(10)
+    for item in ("info 2", "error 4", "info2 2", "fatal 5", "error2 4"):
+        lanes.put(item, int(item[-1]))
+    assert lanes.take(4) == ["fatal 5", "error 4", "error2 4", "info 2"]
+    assert lanes.take(4) == ["info2 2"]
+
+
+@given(st.lists(priorities), st.integers(1, 10))
+def test_what_gives_way_is_the_oldest_of_the_lowest(arrivals, capacity):
+    """Against a model: a sorted list that is cut; and nothing vanishes uncounted."""
+    lanes = Lanes(capacity)
+    model = []
+    for number, priority in enumerate(arrivals):
+        lanes.put((priority, number), priority)
+        model.append((priority, number))
+        if len(model) > capacity:
+            model.remove(min(model))
+    kept = lanes.take(len(arrivals) + 1)
+    assert sorted(kept) == sorted(model)
+    assert len(kept) + sum(lanes.dropped) == len(arrivals)
+
+
+def test_nothing_is_lost_between_many_producers_and_a_small_capacity():
+    """Taken plus dropped is what was put, to the last one."""
+    intake = Intake(100)
+
+    def produce():
+        for number in range(5000):
+            intake.put(number, 1 + number % 5)
+
+    threads = [threading.Thread(target=produce) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    taken = 0
+    while any(thread.is_alive() for thread in threads) or len(intake):
+        taken += len(intake.take(64))
+    assert taken + sum(intake.dropped.values()) == 20_000
+
+
+def test_a_waiting_reader_is_woken_by_each_put():
+    """A thousand hand-overs, each waited for: a missed wake-up would take its 10 s."""
+    intake = Intake(10)
+    got = []
+
+    def read():
+        while len(got) < 1000:
+            intake.wait(10)
+            got.extend(intake.take(10))
+
+    reader = threading.Thread(target=read)
+    started = time.monotonic()
+    reader.start()
+    for number in range(1000):
+        while len(got) < number:
+            time.sleep(0)
+        intake.put(number, 4)
+    reader.join(20)
+    assert got == list(range(1000))
+    assert time.monotonic() - started < 10
+
+
+def test_wait_ends_by_itself():
+    """Nothing comes: the reader goes on with its other work."""
+    intake = Intake(10)
+    intake.wait(0.01)
+    assert len(intake) == 0
+
+
+def test_priority_comes_from_severity_and_may_be_overridden():
+    """TRACE and DEBUG 1, INFO 2, WARN 3, ERROR 4, FATAL 5; the attribute wins when it is usable."""
+    assert [priority_of(n) for n in (1, 5, 9, 13, 17, 21, 24)] == [1, 1, 2, 3, 4, 5, 5]
+    assert priority_of(9, {"briefing.priority": 5}) == 5
+    assert priority_of(9, {"briefing.priority": "high"}) == 2
+    assert priority_of(9, {"briefing.priority": 9}) == 2
