@@ -32,7 +32,6 @@ def test_nothing_heavy_is_made_for_a_program_without_events(pipeline):
     """Neither analyzer nor publisher: a short program does not pay for them."""
     assert not pipeline.due(changed=False)
     assert (pipeline._analyzer, pipeline._publisher) == (None, None)
-    assert pipeline.watched == frozenset()
 
 
 def test_the_page_is_composed_of_what_the_wiring_knows(pipeline, tmp_path):

@@ -90,7 +90,7 @@ class SpanEvent(NamedTuple):
     failed: bool = False  # status ERROR
     status_description: str = ""
     exceptions: tuple[FailureSite, ...] = ()
-    started_at: tuple[Frame, ...] = ()  # the stack that started it, where it was asked for
+    called_from: tuple[Frame, ...] = ()  # the stack that made a call, if that was slow or failed
     attributes: Mapping[str, Any] = NO_ATTRIBUTES
 
     @property

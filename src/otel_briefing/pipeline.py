@@ -132,11 +132,6 @@ class Pipeline:
 
     # The sink of the processors.
 
-    @property
-    def watched(self) -> frozenset[str]:
-        """Names of spans whose starting stack is wanted."""
-        return self._analyzer.watched if self._analyzer else frozenset()
-
     def put(self, item: Any, priority: int) -> None:
         """Take a log record or a span for analysis."""
         if not self._stopped and self.config.analysis_enabled:

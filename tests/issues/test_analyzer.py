@@ -172,6 +172,15 @@ def test_a_crash_that_was_logged_before_is_one_issue_and_comes_first():
     assert (first.count, first.uncaught, first.title) == (1, "main", "ValueError in load")
 
 
+def test_a_crash_that_overtakes_its_record_is_one_issue():
+    """The more urgent of the two is analysed first when both wait and there is much to do."""
+    site = FailureSite((raised(),))
+    record = log(site=site, failure_token=7, call_site=frame("main"))
+    crash = log(site=site, failure_token=7, uncaught="main", severity=FATAL)
+    (issue,) = World().see(crash, record).issues
+    assert (issue.count, issue.uncaught) == (1, "main")
+
+
 def test_a_crash_that_its_span_told_before_is_one_issue():
     """The root span of a script records what then ends the script."""
     site = FailureSite((raised(),))
@@ -248,6 +257,19 @@ def test_a_failed_call_that_a_log_line_explains_is_not_another_issue():
         span("POST /o", entry=True, failed=True, trace_id=TRACE),
     )
     assert [issue.count for issue in world.issues] == [1]
+
+
+def test_a_failed_call_without_an_exception_names_who_made_it():
+    """A 503 raises nothing by itself: the stack below the call is all that says where."""
+    caller = (frame("request", file="requests/api.py", in_app=False), frame("price"))
+    world = World().see(
+        span("GET", kind="CLIENT", failed=True, called_from=caller, trace_id=TRACE),
+        span("GET /x", failed=True, entry=True, trace_id=TRACE),
+    )
+    (issue,) = world.issues
+    assert issue.title == "GET failed: status ERROR"
+    assert issue.call_site == frame("price")
+    assert [raised.frames for raised in issue.site.chain] == [caller]
 
 
 def test_a_failed_call_without_an_entry_span_is_counted_by_time():
@@ -358,7 +380,6 @@ def test_a_slow_query_is_named_instead_of_the_operations_that_wait_for_it():
     (issue,) = world.issues
     assert "SELECT * FROM items WHERE name = ?" in issue.title
     assert [(i.operation, i.affected) for i in issue.impacts] == [("GET /find", 10)]
-    assert world.analyzer.watched == {"SELECT"}
 
 
 def test_a_statement_that_alone_became_slow_is_suspected_of_its_plan():

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 class Sink:
     """Takes everything; says what it was given."""
 
-    watched: frozenset[str] = frozenset()
     min_severity = 0
 
     def __init__(self) -> None:

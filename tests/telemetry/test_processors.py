@@ -16,6 +16,8 @@ from otel_briefing.telemetry.adapt import Adapter
 from otel_briefing.telemetry.handler import BriefingLoggingHandler
 from otel_briefing.telemetry.processors import IssueLogProcessor, IssueSpanProcessor
 
+MS = 1_000_000
+
 
 class Collected:
     """A sink that keeps what it gets, as events."""
@@ -23,7 +25,6 @@ class Collected:
     def __init__(self):
         self.items = []
         self.closed_by = []
-        self.watched = frozenset()
         self.min_severity = WARN
 
     def put(self, item, priority):
@@ -148,17 +149,23 @@ def test_an_exception_of_a_span_is_the_same_failure_as_that_of_a_record(tracer, 
     assert record.site.root.frames[0][:2] == span.exceptions[0].root.frames[0][:2]
 
 
-def test_the_stack_that_makes_a_call_is_kept(tracer, sink):
-    """Who calls: the frames outside of OpenTelemetry, now and then."""
-    with tracer.start_as_current_span("query", kind=SpanKind.CLIENT):
-        pass
-    with tracer.start_as_current_span("query", kind=SpanKind.CLIENT):
-        pass
-    first, second = sink.events
-    functions = [frame.function for frame in first.started_at]
-    assert "test_the_stack_that_makes_a_call_is_kept" in functions
-    assert not any(frame.file.startswith("opentelemetry/") for frame in first.started_at[:1])
-    assert second.started_at == ()
+def test_the_stack_of_a_slow_or_failed_call_comes_with_it(tracer, sink):
+    """Who called, from the first frame outside of OpenTelemetry; a call that went well has none."""
+    start = 1_800_000_000_000_000_000
+
+    def call(ms):
+        return tracer.start_span("query", kind=SpanKind.CLIENT, start_time=start), start + ms * MS
+
+    for ms, status in ((99, StatusCode.UNSET), (100, StatusCode.UNSET), (1, StatusCode.ERROR)):
+        span, end_ns = call(ms)
+        span.set_status(status)
+        span.end(end_ns)
+    fast, slow, failed = sink.events
+    assert fast.called_from == ()
+    for event in (slow, failed):
+        assert (
+            event.called_from[0].function == "test_the_stack_of_a_slow_or_failed_call_comes_with_it"
+        )
 
 
 def test_a_sink_that_raises_reaches_nobody(log, tracer, sink, monkeypatch):

@@ -159,7 +159,7 @@ def _issue(issue: SystemIssue, page: Page) -> dict[str, Any]:
         "suggested_actions": [_text(action) for action in issue.suggested_actions],
         "estimated_time": issue.estimated_time,
         "breaks_at": _frames(issue, page),
-        "exception": [_raised(raised) for raised in (issue.site.chain if issue.site else ())],
+        "exception": [_raised(r) for r in (issue.site.chain if issue.site else ()) if r.type],
         "messages": [_text(message) for message in issue.messages],
         "exemplars": [_exemplar(exemplar) for exemplar in issue.exemplars],
         "impacts": [

@@ -167,7 +167,7 @@ def title_of(issue: SystemIssue) -> str:
         pace, _, operation = title.partition(": ")
         name = safety.label(operation)
         return f"{pace}: {name}" if name else f"{pace}{suffix}"
-    if issue.call_site is None and not issue.logger:
+    if issue.template is None and not issue.logger:
         of_call = _call_title(title)
         if of_call is not None:
             return of_call

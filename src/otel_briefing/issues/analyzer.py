@@ -149,11 +149,6 @@ class IssueAnalyzer:
         return self._table.refused
 
     @property
-    def watched(self) -> frozenset[str]:
-        """Names of spans whose starting stack is wanted. Any thread may ask."""
-        return self._slowness.suspects
-
-    @property
     def lost(self) -> dict[str, int]:
         """What did not fit, by what it was."""
         return {"spans of operations beyond 500": n} if (n := self._slowness.unwatched) else {}

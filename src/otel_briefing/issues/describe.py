@@ -76,8 +76,19 @@ def span_facts(event: SpanEvent, pattern: Pattern | None) -> IssueFacts:
         category="Application",
         severity=ERROR - 4 if client_error else ERROR,
         service=event.service,
+        **_caller(event.called_from),
     )
     return _recognised(facts, pattern)
+
+
+def _caller(stack: tuple[Frame, ...]) -> dict[str, Any]:
+    """Return what is known of the place that makes a call: facts of an issue without an exception."""
+    if not stack:
+        return {}
+    return {
+        "site": FailureSite((Raised("", "", stack),)),
+        "call_site": next((frame for frame in stack if frame.in_app), None),
+    }
 
 
 def latency_facts(key: OperationKey, slow: Slowness, stack: tuple[Frame, ...]) -> IssueFacts:
@@ -94,8 +105,7 @@ def latency_facts(key: OperationKey, slow: Slowness, stack: tuple[Frame, ...]) -
         service=service,
         estimated_time=30,
         checks=_latency_checks(kind),
-        site=FailureSite((Raised("", "", stack),)) if stack else None,
-        call_site=next((frame for frame in stack if frame.in_app), None),
+        **_caller(stack),
         cause=slow.symptom_of,
         readings=_latency_readings(slow, kind),
     )

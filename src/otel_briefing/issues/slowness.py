@@ -24,9 +24,8 @@ class Watched:
     """One operation or call: its pace, and how it is shown."""
 
     pace: Pace
-    span_name: str
     text: str
-    stack: tuple[Frame, ...] = ()
+    stack: tuple[Frame, ...] = ()  # of the latest run that was slow or failed
     counted_ns: int = 0  # the slow runs up to here have been reported
 
 
@@ -43,7 +42,7 @@ class SlowReport:
     runs: list[Run]
     text: str
     call: OperationKey  # where the time goes, as far as is known
-    stack: tuple[Frame, ...]  # what starts that call
+    stack: tuple[Frame, ...]  # what makes that call
 
 
 class SlownessWatch:
@@ -52,7 +51,6 @@ class SlownessWatch:
     def __init__(self) -> None:
         self._watched: dict[OperationKey, Watched] = {}
         self.unwatched = 0
-        self.suspects: frozenset[str] = frozenset()  # names of spans that may be to blame
 
     def watch(self, key: OperationKey, event: SpanEvent) -> Pace | None:
         """Return the pace of `key`, or None when there are too many operations."""
@@ -61,10 +59,9 @@ class SlownessWatch:
             if len(self._watched) >= MAX_OPERATIONS:
                 self.unwatched += 1
                 return None
-            text = describe.call_text(event)
-            watched = self._watched[key] = Watched(Pace(), event.name, text)
-        if event.started_at:
-            watched.stack = event.started_at
+            watched = self._watched[key] = Watched(Pace(), describe.call_text(event))
+        if event.called_from:
+            watched.stack = event.called_from
         return watched.pace
 
     def explain(
@@ -98,10 +95,7 @@ class SlownessWatch:
         )
         for judged in slow.values():
             judged.steady_others = steady
-        found = [self._report(key, judged, slow) for key, judged in slow.items()]
-        calls = {report.call for report in found if report.call[1] != "ENTRY"}
-        self.suspects = frozenset(self._watched[call].span_name for call in calls)
-        return found
+        return [self._report(key, judged, slow) for key, judged in slow.items()]
 
     def _report(
         self, key: OperationKey, slowness: Slowness, slow: dict[OperationKey, Slowness]

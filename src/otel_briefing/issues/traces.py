@@ -77,14 +77,15 @@ class TraceMemory:
         """Return the fingerprint of the same exception object when another place logged it, or "".
 
         An address is used again by the next exception, so the same place logging the same
-        address twice is two failures: a loop, not a hand-over.
+        address twice is two failures: a loop, not a hand-over. Which of two places is seen first is
+        a matter of priority, not of time: a crash overtakes the record that was made before it.
         """
         key = self._untraced_key(event)
         known = self._untraced.get(key) if key else None
         if known is None:
             return ""
         place, at_ns, fingerprint = known
-        again = place != _place(event) and 0 <= event.time_ns - at_ns < SAME_OBJECT_NS
+        again = place != _place(event) and abs(event.time_ns - at_ns) < SAME_OBJECT_NS
         return fingerprint if again else ""
 
     def raised_by_span(self, site: FailureSite, at_ns: int) -> str:

@@ -81,7 +81,7 @@ class Adapter:
                 for event in span.events
                 if event.name == "exception"
             ),
-            started_at=_outside_of_otel(stack or []),
+            called_from=_outside_of_otel(stack or []),
             attributes=span.attributes or {},
         )
 

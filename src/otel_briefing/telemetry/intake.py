@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
 from _queue import SimpleQueue
 from typing import Any
 
@@ -23,12 +22,9 @@ class Intake:
         self._lanes: Lanes[Any] = Lanes(capacity)
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._waiting = False
-        self._arrived = itertools.count()
-        self.taken = 0
 
     def put(self, item: Any, priority: int) -> None:
         """Append `item`; priority 1 (sheds first) to 5."""
-        next(self._arrived)
         self._lanes.put(item, priority)
         if self._waiting:
             self._waiting = False
@@ -53,10 +49,8 @@ class Intake:
         self._wake.put(None)
 
     def take(self, limit: int) -> list[Any]:
-        """Take up to `limit` items, urgent ones first."""
-        items = self._lanes.take(limit)
-        self.taken += len(items)
-        return items
+        """Take up to `limit` items, the most urgent ones, in order of arrival."""
+        return self._lanes.take(limit)
 
     def __len__(self) -> int:
         return len(self._lanes)

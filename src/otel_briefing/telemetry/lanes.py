@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections import deque
+from operator import itemgetter
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -14,16 +16,17 @@ LOWEST, HIGHEST = 1, 5
 
 
 class Lanes(Generic[T]):
-    """Hold about `capacity` items over five priorities, urgent ones out first.
+    """Hold about `capacity` items over five priorities.
 
-    Many producers, one consumer. `put` never blocks on another thread's `put` and may be entered
+    Urgency chooses what is taken, and what was taken stands in order of arrival. Many producers, one consumer. `put` never blocks on another thread's `put` and may be entered
     again by a signal handler on the same thread: it only appends to a deque. When there is no
     room, the oldest item of the lowest occupied lane gives way, and `dropped[priority]` says so.
     """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._lanes: tuple[deque[T], ...] = tuple(deque() for _ in range(HIGHEST + 1))
+        self._lanes: tuple[deque[tuple[int, T]], ...] = tuple(deque() for _ in range(HIGHEST + 1))
+        self._arrivals = itertools.count()
         self._evicting = threading.RLock()
         self.dropped = [0] * (HIGHEST + 1)
 
@@ -32,18 +35,19 @@ class Lanes(Generic[T]):
 
     def put(self, item: T, priority: int) -> None:
         """Append `item` to the lane of `priority` (1 to 5)."""
-        self._lanes[priority].append(item)
+        self._lanes[priority].append((next(self._arrivals), item))
         if len(self) > self._capacity:
             self._evict()
 
     def take(self, limit: int) -> list[T]:
-        """Take up to `limit` items, urgent lanes first, each lane in order of arrival."""
-        taken: list[T] = []
+        """Take up to `limit` items of the most urgent lanes, in order of arrival."""
+        taken: list[tuple[int, T]] = []
         for lane in reversed(self._lanes):
             while lane and len(taken) < limit:
                 with contextlib.suppress(IndexError):  # an eviction was quicker
                     taken.append(lane.popleft())
-        return taken
+        taken.sort(key=itemgetter(0))
+        return [item for _, item in taken]
 
     def clear(self) -> None:
         """Forget everything; nothing counts as dropped."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import itertools
 import sys
-import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
@@ -18,25 +17,17 @@ from otel_briefing.telemetry.priority import URGENT, priority_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
-    from opentelemetry.context import Context
-    from opentelemetry.sdk.trace import ReadableSpan, Span
+    from opentelemetry.sdk.trace import ReadableSpan
 
-_STACK_EVERY_S = 5.0
-_SUSPECT_EVERY_S = 0.2
-_MAX_NAMES = 500
-_MAX_STACKS = 64
 _MAX_DEPTH = 48
+_SLOW_NS = 100_000_000  # a call that took so long is worth the microseconds that its stack costs
 _PLAIN = 2  # the priority of a span that did not fail
 
 
 class Sink(Protocol):
     """Whoever takes telemetry for analysis. Every method returns at once and never raises."""
-
-    @property
-    def watched(self) -> frozenset[str]:
-        """Names of spans whose starting stack is wanted."""
-        ...
 
     @property
     def min_severity(self) -> int:
@@ -55,6 +46,8 @@ class Sink(Protocol):
         """Learn that a processor was shut down."""
         ...
 
+
+_CALLS = (SpanKind.CLIENT, SpanKind.PRODUCER)  # what a program asks others for
 
 live_sink: Callable[[], Sink | None] = lambda: None  # noqa: E731  # the pipeline puts its own here
 
@@ -135,8 +128,9 @@ class IssueLogProcessor(LogRecordProcessor):
 class IssueSpanProcessor(SpanProcessor):
     """Hand ended spans to the issue analyzer.
 
-    Only what tells something goes on: entry spans, calls to others, and what failed. Without
-    `sink` it feeds the running analyzer.
+    Only what tells something goes on: entry spans, calls to others, and what failed. A call that
+    was slow or failed brings the stack that made it: instrumentations end a span where it began,
+    below the code that waited. Without `sink` it feeds the running analyzer.
 
     Raises:
         BriefingError: no `sink` was given and nothing is running.
@@ -145,35 +139,6 @@ class IssueSpanProcessor(SpanProcessor):
     def __init__(self, sink: Sink | None = None) -> None:
         self._sink = _sink_or_live(sink)
         self.seen = SeenCounter(1)
-        self._stacks: dict[int, list[tuple[str, str, int]]] = {}
-        self._kept_at: dict[str, float] = {}
-
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002
-        """Keep the stack that makes a call to others: seldom, often once it is under suspicion."""
-        try:
-            if span.kind is SpanKind.CLIENT or span.name in self._sink.watched:
-                self._keep_stack(span)
-        except Exception:  # noqa: BLE001
-            guard.swallow(__name__)
-
-    def _keep_stack(self, span: Span) -> None:
-        now, name = time.monotonic(), span.name
-        every_s = _SUSPECT_EVERY_S if name in self._sink.watched else _STACK_EVERY_S
-        if now < self._kept_at.get(name, 0.0) + every_s:
-            return
-        context = span.get_span_context()
-        if context is None or len(self._stacks) >= _MAX_STACKS:
-            return
-        if len(self._kept_at) >= _MAX_NAMES:
-            self._kept_at.clear()
-        self._kept_at[name] = now
-        frame = sys._getframe(2)
-        stack: list[tuple[str, str, int]] = []
-        while frame is not None and len(stack) < _MAX_DEPTH:
-            code = frame.f_code
-            stack.append((code.co_filename, code.co_name, frame.f_lineno))
-            frame = frame.f_back  # type: ignore[assignment]  # None ends the loop
-        self._stacks[context.span_id] = stack
 
     def on_end(self, span: ReadableSpan) -> None:
         """Append a span that tells something."""
@@ -181,12 +146,13 @@ class IssueSpanProcessor(SpanProcessor):
             self.seen.add(0)
             failed = span.status.status_code is StatusCode.ERROR
             parent = span.parent
-            inner = span.kind is SpanKind.INTERNAL and parent is not None and not parent.is_remote
+            kind = span.kind
+            inner = kind is SpanKind.INTERNAL and parent is not None and not parent.is_remote
             if (inner and not failed) or guard.is_ours():
                 return
             stack = None
-            if self._stacks and span.context is not None:
-                stack = self._stacks.pop(span.context.span_id, None)
+            if kind in _CALLS and (failed or _took_ns(span) >= _SLOW_NS):
+                stack = _stack_of(sys._getframe(1))
             self._sink.put((span, stack), URGENT if failed else _PLAIN)
         except Exception:  # noqa: BLE001
             guard.swallow(__name__)
@@ -198,3 +164,16 @@ class IssueSpanProcessor(SpanProcessor):
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Wait until everything that was handed over is analysed."""
         return self._sink.flush(timeout_millis / 1000)
+
+
+def _took_ns(span: ReadableSpan) -> int:
+    return (span.end_time or 0) - (span.start_time or 0)
+
+
+def _stack_of(frame: FrameType | None) -> list[tuple[str, str, int]]:
+    stack: list[tuple[str, str, int]] = []
+    while frame is not None and len(stack) < _MAX_DEPTH:
+        code = frame.f_code
+        stack.append((code.co_filename, code.co_name, frame.f_lineno))
+        frame = frame.f_back
+    return stack
