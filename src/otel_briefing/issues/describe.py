@@ -82,7 +82,7 @@ def span_facts(event: SpanEvent, pattern: Pattern | None) -> IssueFacts:
 
 
 def _caller(stack: tuple[Frame, ...]) -> dict[str, Any]:
-    """Return what is known of the place that makes a call: facts of an issue without an exception."""
+    """Return the facts that say where a call is made: an issue without an exception has them."""
     if not stack:
         return {}
     return {

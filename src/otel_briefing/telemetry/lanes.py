@@ -18,9 +18,10 @@ LOWEST, HIGHEST = 1, 5
 class Lanes(Generic[T]):
     """Hold about `capacity` items over five priorities.
 
-    Urgency chooses what is taken, and what was taken stands in order of arrival. Many producers, one consumer. `put` never blocks on another thread's `put` and may be entered
-    again by a signal handler on the same thread: it only appends to a deque. When there is no
-    room, the oldest item of the lowest occupied lane gives way, and `dropped[priority]` says so.
+    Urgency chooses what is taken, and what was taken stands in order of arrival. Many producers,
+    one consumer. `put` never blocks on another thread's `put` and may be entered again by a signal
+    handler on the same thread: it only appends to a deque. When there is no room, the oldest item
+    of the lowest occupied lane gives way, and `dropped[priority]` says so.
     """
 
     def __init__(self, capacity: int) -> None:
