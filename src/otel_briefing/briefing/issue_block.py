@@ -189,9 +189,10 @@ def _breaks_at(issue: SystemIssue, page: Page, lines: Lines) -> None:
         path += "".join(f" ← {page.frame(frame, lines)}" for frame in own[1:_FRAMES])
         more = f" ← {len(own) - _FRAMES} more" if len(own) > _FRAMES else ""
         inner = ""
-        if frames and not frames[0].in_app:
-            how = "raised in library code that it called:" if raised else "it waits in"
-            inner = f"; {how} {_library(frames[0], lines)}"
+        if raised and not frames[0].in_app:
+            inner = f"; raised in library code that it called: {_library(frames[0], lines)}"
+        elif not raised and (called := _called_by(own[0], frames)):
+            inner = f"; it waits in {_library(called, lines)}"
         lines.say(f"- {'Breaks' if raised else 'Called'} at: {path}{more}{inner}")
     elif frames:
         lines.say(
@@ -202,6 +203,12 @@ def _breaks_at(issue: SystemIssue, page: Page, lines: Lines) -> None:
         frame = seen_at(issue)
         if frame is not None:
             lines.say(f"- Seen at: {page.frame(frame, lines)}{page.source(frame)}")
+
+
+def _called_by(frame: Frame, frames: tuple[Frame, ...]) -> Frame | None:
+    """Return what `frame` called, of a stack from the innermost frame outwards."""
+    at = frames.index(frame) if frame in frames else 0
+    return frames[at - 1] if at else None
 
 
 def _library(frame: Frame, lines: Lines) -> str:

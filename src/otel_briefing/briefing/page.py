@@ -156,7 +156,8 @@ def title_of(issue: SystemIssue) -> str:
     A known pattern's title is its author's. Any other stands only while it names what may stand
     inline, and repeats nothing of the evidence; otherwise one is made of facts.
     """
-    title = safety.quiet(issue.title, 100).replace("`", "'").replace("*", "").lstrip("# ")
+    title = safety.quiet(issue.title, 100).replace("`", "'").replace("<*>", "<_>")
+    title = title.replace("*", "").lstrip("# ")
     if issue.pattern:
         return title + _missing_name(issue)
     frame = seen_at(issue)
