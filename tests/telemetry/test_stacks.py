@@ -359,7 +359,7 @@ def test_an_exception_that_cannot_speak_still_has_a_site():
         ("{root}/nested/deep/x.py", "deep/x.py", True),
         ("/nowhere/at/all.py", "all.py", True),
         (json.__file__, "json/__init__.py", False),
-        ("<frozen importlib._bootstrap>", "frozen-importlib._bootstrap", False),
+        ("<frozen importlib._bootstrap>", "importlib/_bootstrap.py", False),
         ("<string>", "string", False),
         ("", "unknown", False),
     ],

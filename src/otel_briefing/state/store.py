@@ -113,6 +113,7 @@ class MemoryStore:
             moments=[
                 Moment(m.at_ns, m.text, issue_id(m.issue_id) if m.issue_id else "")
                 for m in sorted(self._moments, key=lambda moment: moment.at_ns)
+                if not m.issue_id or m.issue_id in self._issues
             ],
             spans=self._spans,
             dropped=dict(self._dropped),

@@ -139,6 +139,8 @@ def to_frame(path: str, function: str, line: int) -> Frame:
 
 
 def _place(path: str) -> tuple[str, str, bool]:
+    if path.startswith("<frozen "):  # the standard library, compiled into the interpreter
+        return path[len("<frozen ") : -1].replace(".", "/") + ".py", path, False
     if not path or path.startswith("<"):
         return path.strip("<>").replace(" ", "-") or "unknown", path, False
     where = os.path.abspath(path)  # noqa: PTH100 - pathlib would be imported for this alone
