@@ -13,6 +13,7 @@ from otel_briefing.version import __version__
 if TYPE_CHECKING:
     from otel_briefing.config import ConfigurationManager, EnhancedLoggingConfig
     from otel_briefing.hook import configure
+    from otel_briefing.telemetry.batch import PriorityBatchLogRecordProcessor
     from otel_briefing.telemetry.handler import BriefingLoggingHandler
     from otel_briefing.telemetry.processors import IssueLogProcessor, IssueSpanProcessor
 
@@ -22,6 +23,7 @@ _HOMES = {
     "EnhancedLoggingConfig": "otel_briefing.config",
     "IssueLogProcessor": "otel_briefing.telemetry.processors",
     "IssueSpanProcessor": "otel_briefing.telemetry.processors",
+    "PriorityBatchLogRecordProcessor": "otel_briefing.telemetry.batch",
     "configure": "otel_briefing.hook",
 }
 
@@ -31,6 +33,7 @@ __all__ = [
     "EnhancedLoggingConfig",
     "IssueLogProcessor",
     "IssueSpanProcessor",
+    "PriorityBatchLogRecordProcessor",
     "__version__",
     "configure",
 ]

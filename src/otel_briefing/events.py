@@ -17,6 +17,17 @@ NO_ATTRIBUTES: Mapping[str, Any] = MappingProxyType({})
 
 # Severity numbers of the OpenTelemetry log data model: the first of each range.
 DEBUG, INFO, WARN, ERROR, FATAL = 5, 9, 13, 17, 21
+_LEVELS = ("UNSPECIFIED", "TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
+
+
+def by_level(counts: Mapping[int, int]) -> dict[str, int]:
+    """Sum counts by severity number to the names of the ranges; what is 0 is left out."""
+    summed: dict[str, int] = {}
+    for number, count in counts.items():
+        if count:
+            name = _LEVELS[(number + 3) // 4]
+            summed[name] = summed.get(name, 0) + count
+    return summed
 
 
 class Frame(NamedTuple):

@@ -177,6 +177,7 @@ class _Door:
     def _on_logs(self, provider: Any) -> None:
         from otel_briefing.telemetry import attach  # noqa: PLC0415
 
+        attach.attach_batch_processor(provider)
         added = attach.attach_log_processor(provider, self.pipeline.log_processor)
         if added and self._route is not None:
             self._route.follow(provider)
@@ -198,6 +199,8 @@ class _Door:
         if self._from_environment and (ours or providers.kind_of(signal, provider) == "unset"):
             said = f"{self._from_environment}: {said}"
         self.pipeline.door[signal] = said
+        if signal == "logs":
+            self.pipeline.lost_in_export = attach.lost_in_lanes(provider)
         others = [e for e in self.pipeline.exporters if e.get("signal") != signal]
         self.pipeline.exporters[:] = others + providers.exporters_of(signal, provider)
 

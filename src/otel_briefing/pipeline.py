@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_briefing.briefing.status_tracker import SystemStatusTracker
 from otel_briefing.engine import TICK_S, Engine
-from otel_briefing.events import FATAL, WARN, LogEvent
+from otel_briefing.events import FATAL, WARN, LogEvent, by_level
 from otel_briefing.issues.model import Ending, ProcessRun
 from otel_briefing.state.folder import find_root, find_state_dir
 from otel_briefing.state.store import MemoryStore
@@ -47,6 +47,7 @@ class Pipeline:
         self.config = config
         self.door: dict[str, str] = {}
         self.exporters: list[dict[str, Any]] = []
+        self.lost_in_export: dict[int, int] = {}  # by severity number
         self.min_severity = _SEVERITIES[config.analysis_min_severity]
         self._logs: list[processors.IssueLogProcessor] = []
         self._spans: list[processors.IssueSpanProcessor] = []
@@ -201,6 +202,8 @@ class Pipeline:
         seen = [sum(column) for column in zip(*(log.seen.values() for log in self._logs))]  # noqa: B905
         drops = {f"analysis queue, priority {p}": n for p, n in self._intake.dropped.items()}
         drops.update(self._analyzer.lost if self._analyzer else {})
+        for level, count in by_level(self.lost_in_export).items():
+            drops[f"{level} records, no room before export"] = count
         if guard.swallowed.total:
             drops["internal errors swallowed"] = guard.swallowed.total
         suppressed = sum(handler.suppressed for handler in self._handlers)

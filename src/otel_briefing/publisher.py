@@ -15,6 +15,7 @@ import psutil
 from otel_briefing.briefing.render_clock import RenderClock
 from otel_briefing.briefing.service import live
 from otel_briefing.briefing.writer import PageWriter
+from otel_briefing.events import by_level
 from otel_briefing.exceptions import StateError
 from otel_briefing.issues.model import ProcessRun, Snapshot, Traffic
 from otel_briefing.state import folder
@@ -34,7 +35,6 @@ OWN_PAGE_AFTER_S = 10.0  # a quiet process without the main page does not clutte
 SHORT_RUN_S = 2.0
 KEEP_OTHER_PAGES = 20
 MAIN_PAGE = "briefing.md"
-_LEVELS = ("", "TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 _DISTRIBUTIONS = (
     "otel-briefing",
     "opentelemetry-sdk",
@@ -105,7 +105,7 @@ class PagePublisher:
         now_ns = time.time_ns()
         picture = self._store.picture(now_ns)
         facts = self._facts()
-        records = _by_level(facts["seen"])
+        records = by_level(dict(enumerate(facts["seen"])))
         self._tracker.update_from(picture.components)
         return Snapshot(
             number=self._number,
@@ -204,16 +204,6 @@ class PagePublisher:
         if self._owner is not None and (other := self._owner.other) is not None:
             said.append(f"The main page belongs to process {int(other['pid'])}: {MAIN_PAGE}.")
         return said
-
-
-def _by_level(seen: list[int]) -> dict[str, int]:
-    """Sum what was seen by severity number to the names of the ranges."""
-    records: dict[str, int] = {}
-    for number, count in enumerate(seen):
-        if count:
-            name = _LEVELS[(number + 3) // 4] or "UNSPECIFIED"
-            records[name] = records.get(name, 0) + count
-    return records
 
 
 def _levels_not_seen() -> list[str]:

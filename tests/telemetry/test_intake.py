@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_briefing.telemetry.intake import Intake
-from otel_briefing.telemetry.lanes import Lanes
+from otel_briefing.telemetry.lanes import AGING_TAKES, Lanes
 from otel_briefing.telemetry.priority import priority_of
 
 priorities = st.integers(1, 5)
@@ -21,6 +21,20 @@ def test_urgency_chooses_and_arrival_orders():
         lanes.put(item, int(item[-1]))
     assert lanes.take(2) == ["error 4", "fatal 5"]
     assert lanes.take(4) == ["info 2", "info2 2", "error2 4"]
+
+
+@given(st.lists(priorities, min_size=1, max_size=60), st.integers(5, 12))
+def test_every_lane_moves_however_urgent_the_others(arrivals, limit):
+    """Urgent items keep coming; what waited before them is out after a bounded number of takes."""
+    lanes = Lanes(100_000)
+    for number, priority in enumerate(arrivals):
+        lanes.put(number, priority)
+    out = set()
+    for _ in range(AGING_TAKES * (len(arrivals) + 1)):
+        for _ in range(limit):
+            lanes.put(-1, 5)
+        out.update(lanes.take(limit))
+    assert out - {-1} == set(range(len(arrivals)))
 
 
 @given(st.lists(priorities), st.integers(1, 10))

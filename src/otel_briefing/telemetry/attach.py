@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Add our processors beside what is in the providers, also in those that come later; give way.
+"""Add our processors to what is in the providers, also in those that come later; give way.
 
-It takes nothing from a provider of the program's. A provider of ours leaves the global slot when
-the program sets its own, and what was made from it delivers to the program's from then on.
+Beside the program's own, but for the stock batch processor: see `takeover`. A provider of ours
+leaves the global slot when the program sets its own, and what was made from it delivers to the
+program's from then on.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from __future__ import annotations
 import importlib
 import threading
 import weakref
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from otel_briefing.telemetry.providers import (
     SLOTS,
     Signal,
+    analyses,
     current_provider,
-    is_ours,
     kind_of,
     multi_processor,
     processors_of,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 _lock = threading.RLock()
 _adopted: weakref.WeakSet[Any] = weakref.WeakSet()  # providers that hold a processor of ours
+_taken: weakref.WeakSet[Any] = weakref.WeakSet()  # providers whose batch processors are ours
 _lent: dict[Signal, Any] = {}  # global providers that we made: they give way
 _watchers: dict[Signal, Callable[[Any], None]] = {}
 _wrapped: list[tuple[Any, str, Any, Any]] = []  # module, name, original, wrapper
@@ -36,6 +39,27 @@ _wrapped: list[tuple[Any, str, Any, Any]] = []  # module, name, original, wrappe
 def attach_log_processor(provider: Any, make: Callable[[], Any]) -> bool:
     """Add what `make` builds to an SDK logger provider, once; tell if it is in there."""
     return _attach("logs", provider, "add_log_record_processor", make)
+
+
+def attach_batch_processor(provider: Any) -> None:
+    """Let our batch processor take the stock one's place in an SDK logger provider."""
+    if kind_of("logs", provider) == "sdk":
+        from otel_briefing.telemetry import takeover  # noqa: PLC0415  # not without an exporter
+
+        with _lock:
+            takeover.take_over(provider)
+            _taken.add(provider)
+
+
+def lost_in_lanes(provider: Any) -> dict[int, int]:
+    """Return how many records of `provider` were lost before export, by severity number."""
+    lost: Counter[int] = Counter()
+    if provider in _taken:
+        from otel_briefing.telemetry import takeover  # noqa: PLC0415
+
+        for batch in takeover.replaced_in(provider):
+            lost.update(batch.dropped)
+    return lost
 
 
 def attach_span_processor(provider: Any, make: Callable[[], Any]) -> bool:
@@ -48,7 +72,7 @@ def _attach(signal: Signal, provider: Any, method: str, make: Callable[[], Any])
         return False
     with _lock:
         # A user may have put a processor of ours in by hand: that one counts.
-        if provider not in _adopted and not any(map(is_ours, processors_of(signal, provider))):
+        if provider not in _adopted and not any(map(analyses, processors_of(signal, provider))):
             getattr(provider, method)(make())
         _adopted.add(provider)
     return True
@@ -57,6 +81,11 @@ def _attach(signal: Signal, provider: Any, method: str, make: Callable[[], Any])
 def release_providers() -> None:
     """Take our processors out of every provider again; what was in it stays as it was."""
     with _lock:
+        for provider in list(_taken):
+            from otel_briefing.telemetry import takeover  # noqa: PLC0415
+
+            takeover.give_back(provider)
+        _taken.clear()
         for provider in list(_adopted):
             for signal in ("logs", "traces"):
                 multi, name = multi_processor(signal, provider)
@@ -68,7 +97,7 @@ def release_providers() -> None:
 
 def _drop_ours(multi: Any, name: str) -> None:
     with multi._lock:
-        setattr(multi, name, tuple(p for p in getattr(multi, name) if not is_ours(p)))
+        setattr(multi, name, tuple(p for p in getattr(multi, name) if not analyses(p)))
 
 
 def is_lent(signal: Signal, provider: Any) -> bool:

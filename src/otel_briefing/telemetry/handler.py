@@ -43,7 +43,11 @@ Sink = Callable[[BriefingLogRecord], None]
 MAX_LOGGERS = 4_096
 MAX_LEVELS = 256
 OUR_NAMES = "otel_briefing"
-PIPELINE_MODULES = ("opentelemetry.sdk.", "opentelemetry.exporter.")
+PIPELINE_MODULES = (
+    "opentelemetry.sdk.",
+    "opentelemetry.exporter.",
+    "otel_briefing.telemetry.batch",
+)
 
 # The attributes that every record may have: the instrumentation's list.
 # fmt: off

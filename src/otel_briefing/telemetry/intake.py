@@ -7,6 +7,7 @@ from _queue import SimpleQueue
 from typing import Any
 
 from otel_briefing.telemetry.lanes import Lanes
+from otel_briefing.telemetry.wakeup import Wakeup
 
 
 class Intake:
@@ -14,39 +15,26 @@ class Intake:
 
     `put` appends; it takes no lock that another `put` could hold, so it is safe in signal handlers
     and finalizers too. When more than `capacity` items wait, the least important give way and
-    are counted. The queue that wakes the reader is the C one: its `put` is reentrant, an
-    `Event.set` is not.
+    are counted.
     """
 
     def __init__(self, capacity: int) -> None:
         self._lanes: Lanes[Any] = Lanes(capacity)
-        self._wake: SimpleQueue[None] = SimpleQueue()
-        self._waiting = False
+        # The C queue: `queue.SimpleQueue` may be gevent's, and the reader is a real thread.
+        self._wakeup = Wakeup(SimpleQueue)
 
     def put(self, item: Any, priority: int) -> None:
         """Append `item`; priority 1 (sheds first) to 5."""
         self._lanes.put(item, priority)
-        if self._waiting:
-            self._waiting = False
-            self._wake.put(None)
+        self._wakeup.wake()
 
     def wait(self, timeout_s: float) -> None:
         """Return when something waits, when `wake` is called, or after `timeout_s`."""
-        # Announce first, look second: whoever puts in between sees the announcement.
-        self._waiting = True
-        if not len(self._lanes):
-            try:
-                self._wake.get(timeout=max(0.0, timeout_s))
-            except Exception:  # noqa: BLE001  # queue.Empty, whose import may be gevent's
-                self._waiting = False
-                return
-        self._waiting = False
-        while not self._wake.empty():
-            self._wake.get()
+        self._wakeup.wait(lambda: len(self._lanes) > 0, timeout_s)
 
     def wake(self) -> None:
         """Make `wait` return."""
-        self._wake.put(None)
+        self._wakeup.wake()
 
     def take(self, limit: int) -> list[Any]:
         """Take up to `limit` items, the most urgent ones, in order of arrival."""

@@ -132,6 +132,11 @@ def is_ours(thing: Any) -> bool:
     return type(thing).__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
+def analyses(processor: Any) -> bool:
+    """Tell our processors for analysis from those that export."""
+    return is_ours(processor) and _exporter(processor) is None
+
+
 _ABSENT: Final[dict[Signal, str]] = {
     "logs": "no provider set: log calls are analysed through a private one, nothing is exported",
     "traces": "no provider set: no spans until the program sets one",
@@ -149,7 +154,7 @@ def describe(signal: Signal, provider: Any, *, made_by_us: bool = False) -> str:
     if kind == "foreign":
         make = f"{type(provider).__module__}.{type(provider).__qualname__}"
         return f"provider of another make ({make}): left in place, its {signal} are not seen"
-    parts = [_describe_processor(p) for p in processors_of(signal, provider) if not is_ours(p)]
+    parts = [_describe_processor(p) for p in processors_of(signal, provider) if not analyses(p)]
     maker = "SDK provider made by us" if made_by_us else "SDK provider"
     done = "left in place" if signal == "metrics" else "left in place, analysis added"
     if not parts:
@@ -162,7 +167,7 @@ def exporters_of(signal: Signal, provider: Any) -> list[dict[str, str]]:
     """List the exporters behind `provider`: `signal`, `kind`, `endpoint` ("" where it has none)."""
     if kind_of(signal, provider) != "sdk":
         return []
-    found = (_exporter(p) for p in processors_of(signal, provider) if not is_ours(p))
+    found = (_exporter(p) for p in processors_of(signal, provider) if not analyses(p))
     return [
         {"signal": signal, "kind": _exporter_kind(e), "endpoint": _endpoint(e)}
         for e in found
@@ -175,6 +180,8 @@ def _describe_processor(processor: Any) -> str:
     name = type(processor).__name__
     if exporter is None:
         return name
+    if getattr(processor, "replaced", False):
+        name += " in the place of the stock batch processor"
     return f"{name} → {_exporter_kind(exporter)} {_endpoint(exporter)}".rstrip()
 
 

@@ -1,0 +1,389 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The SDK's batch log processor with lanes: what matters leaves first, what is lost is counted.
+
+`BatchLogRecordProcessor` hardcodes its queue and starts that queue's thread, so this does the
+queue's work again: same constructor, same environment variables, same self-metrics, and the names
+inside that others have come to use (`_batch_processor._exporter`, `_shutdown`, …).
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import itertools
+import os
+import queue
+import threading
+import time
+import weakref
+from collections import Counter, deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry._logs import LogRecord
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach, detach, set_value
+from opentelemetry.metrics import get_meter_provider
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExportResult
+from opentelemetry.sdk._shared_internal._processor_metrics import create_processor_metrics
+from opentelemetry.sdk.environment_variables import OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.semconv._incubating.attributes.otel_attributes import OtelComponentTypeValues
+
+from otel_briefing.telemetry import child_exit, guard
+from otel_briefing.telemetry.lanes import Lanes
+from otel_briefing.telemetry.priority import URGENT, priority_of
+from otel_briefing.telemetry.wakeup import Wakeup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.sdk._logs import ReadWriteLogRecord
+    from opentelemetry.sdk._logs.export import LogRecordExporter
+
+CHILD_FLUSH_MS = 5_000  # how long a `multiprocessing` child may take at its end
+_NO_CONTEXT = Context()
+_new = object.__new__
+
+
+class PriorityBatchLogRecordProcessor(BatchLogRecordProcessor):
+    """Batch records for `exporter`, the urgent ones first. Takes the stock processor's place.
+
+    A record's priority is 1 to 5, by its severity or its attribute `briefing.priority`. 4 and 5
+    leave at once, the others by the schedule or when a batch is full. At most `max_queue_size`
+    records wait; then the oldest of the lowest priority gives way, and `dropped` counts it by
+    severity number. `on_emit` never blocks and never raises; `force_flush` keeps to its timeout
+    and says whether all that waited was exported. What an exporter raises is counted in
+    `failures` and ends nothing. Safe from any thread, in signal handlers and after a fork.
+
+    Raises:
+        ValueError: a size or a delay is not positive, or a batch is larger than the queue.
+    """
+
+    def __init__(
+        self,
+        exporter: LogRecordExporter,
+        schedule_delay_millis: float | None = None,
+        max_export_batch_size: int | None = None,
+        export_timeout_millis: float | None = None,
+        max_queue_size: int | None = None,
+        *,
+        meter_provider: MeterProvider | None = None,
+    ) -> None:
+        stock: Any = BatchLogRecordProcessor  # its defaults, which the SDK leaves untyped
+        if max_queue_size is None:
+            max_queue_size = stock._default_max_queue_size()
+        if schedule_delay_millis is None:
+            schedule_delay_millis = stock._default_schedule_delay_millis()
+        if max_export_batch_size is None:
+            max_export_batch_size = stock._default_max_export_batch_size()
+        if export_timeout_millis is None:
+            export_timeout_millis = stock._default_export_timeout_millis()
+        stock._validate_arguments(max_queue_size, schedule_delay_millis, max_export_batch_size)
+        self._batch_processor: Any = LaneWorker(
+            exporter,
+            schedule_delay_millis,
+            max_export_batch_size,
+            export_timeout_millis,
+            max_queue_size,
+            _Metrics(_sdk_metrics(meter_provider or get_meter_provider(), max_queue_size)),
+        )
+        self.replaced = False
+
+    @classmethod
+    def in_place_of(cls, stock: BatchLogRecordProcessor) -> PriorityBatchLogRecordProcessor:
+        """Return one with the exporter, the settings and the metrics of a stock processor."""
+        queue_of = stock._batch_processor
+        made = cls.__new__(cls)
+        made._batch_processor = LaneWorker(
+            queue_of._exporter,  # type: ignore[arg-type]  # of the protocol that it declares
+            queue_of._schedule_delay_millis,
+            queue_of._max_export_batch_size,
+            queue_of._export_timeout_millis,
+            queue_of._max_queue_size,
+            _Metrics(queue_of._metrics),
+            watch=False,
+        )
+        made.replaced = True
+        return made
+
+    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+        """Append a record to its lane."""
+        try:
+            self._batch_processor.emit(readable(log_record))
+        except Exception:  # noqa: BLE001  # an exception here reaches the app's log call
+            guard.swallow(__name__)
+
+    @property
+    def dropped(self) -> dict[int, int]:
+        """How many records were lost for lack of room or after the end, by severity number."""
+        return dict(self._batch_processor.dropped)
+
+    @property
+    def failures(self) -> int:
+        """How many records were in batches that the exporter refused or failed on."""
+        return int(self._batch_processor.failures)
+
+
+def readable(log_record: ReadWriteLogRecord) -> ReadableLogRecord:
+    """Return a record as exporters take it, without its context, which would pin a request."""
+    record = log_record.log_record
+    if type(record) is LogRecord:
+        bare = _new(LogRecord)
+        vars(bare).update(vars(record))
+    else:
+        bare = copy.copy(record)
+    bare.context = _NO_CONTEXT
+    resource = log_record.resource
+    made = _new(ReadableLogRecord)
+    vars(made).update(
+        log_record=bare,
+        resource=resource if resource is not None else Resource.create({}),
+        instrumentation_scope=log_record.instrumentation_scope,
+        limits=log_record.limits,
+    )
+    return made
+
+
+class _Flush:
+    """Somebody waits until everything before `mark` is exported."""
+
+    def __init__(self, mark: int, lost: int) -> None:
+        self.mark = mark
+        self.lost = lost  # how much was lost before
+        self.complete = False
+        self.done = threading.Event()
+
+
+class LaneWorker:
+    """The lanes of one exporter and the thread that empties them."""
+
+    def __init__(  # noqa: PLR0917  # the stock queue's
+        self,
+        exporter: LogRecordExporter,
+        schedule_delay_millis: float,
+        max_export_batch_size: int,
+        export_timeout_millis: float,
+        max_queue_size: int,
+        metrics: _Metrics,
+        *,
+        watch: bool = True,
+    ) -> None:
+        self._exporter = exporter
+        self._max_queue_size = max_queue_size
+        self._schedule_delay_millis = schedule_delay_millis
+        self._schedule_delay = schedule_delay_millis / 1e3
+        self._max_export_batch_size = max_export_batch_size
+        self._export_timeout_millis = export_timeout_millis
+        self._metrics = metrics
+        self._shutdown = False
+        self._shutdown_timeout_exceeded = False
+        self._begin()
+        if watch:
+            metrics.watch_queue(self)
+        if hasattr(os, "register_at_fork"):
+            me = weakref.ref(self)  # these hooks cannot be unregistered
+            os.register_at_fork(after_in_child=lambda: _in_child(me()))
+
+    def _begin(self) -> None:
+        self.dropped: Counter[int] = Counter()
+        self.failures = 0
+        self.suppressed = 0
+        self._exporting = 0  # the thread that is inside the exporter
+        self.waiting_flushes: deque[_Flush] = deque()
+        self._lanes: Lanes[Any] = Lanes(self._max_queue_size, self._on_dropped)
+        # Of `queue`, not `_queue`: under gevent this thread is a greenlet, as the stock one is.
+        self._wakeup = Wakeup(queue.SimpleQueue)
+        self._worker_thread = threading.Thread(
+            name="OtelBatchLogRecordProcessor", target=self.worker, daemon=True
+        )
+        self._worker_thread.start()
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    # The application's threads.
+
+    def emit(self, data: Any) -> None:
+        """Append a record; wake the worker when it is urgent or a batch is full."""
+        if threading.get_ident() == self._exporting:
+            self.suppressed += 1  # the exporter's own words about its export would feed it
+            return
+        record = data.log_record
+        number = record.severity_number
+        severity = number._value_ if number is not None else 0
+        if self._shutdown:
+            self.dropped[severity] += 1
+            self._metrics.drop(1, "already_shutdown")
+            return
+        attributes = record.attributes
+        # The dict behind bounded attributes: their own look-up raises and catches for a miss.
+        priority = priority_of(severity, getattr(attributes, "_dict", attributes))
+        waiting = self._lanes.put(data, priority)
+        if priority >= URGENT or waiting >= self._max_export_batch_size:
+            self._wakeup.wake()
+
+    def force_flush(self, timeout_millis: float | None = None) -> bool:
+        """Export what waits now; false when time ran out, a batch failed or a record was lost."""
+        if self._shutdown or threading.current_thread() is self._worker_thread:
+            return False
+        flush = _Flush(self._lanes.mark(), self._lost)
+        self.waiting_flushes.append(flush)
+        self._wakeup.wake()
+        flush.done.wait(None if timeout_millis is None else max(0.0, timeout_millis / 1e3))
+        return flush.complete
+
+    def shutdown(self, timeout_millis: float = 30_000) -> None:
+        """Export what waits, end the thread and the exporter, within `timeout_millis`."""
+        if self._shutdown:
+            return
+        deadline = time.monotonic() + timeout_millis / 1e3
+        self._shutdown = True
+        self._wakeup.wake()
+        if threading.current_thread() is not self._worker_thread:
+            self._worker_thread.join(timeout_millis / 1e3)
+        self._shutdown_timeout_exceeded = True
+        end: Callable[..., Any] = self._exporter.shutdown
+        if "timeout_millis" in inspect.signature(end).parameters:
+            end(timeout_millis=max(0.0, deadline - time.monotonic()) * 1e3)
+        else:
+            end()
+
+    def hand_over(self, timeout_s: float) -> list[Any]:
+        """End the thread without ending the exporter; return what waits, oldest first."""
+        self._shutdown_timeout_exceeded = self._shutdown = True
+        self._wakeup.wake()
+        self._worker_thread.join(timeout_s)
+        return self._lanes.take(self._max_queue_size)
+
+    # The worker's thread.
+
+    def worker(self) -> None:
+        """Export until shut down, then the rest."""
+        while not self._shutdown:
+            woken = self._wakeup.wait(self._is_due, self._schedule_delay)
+            if not self._shutdown:
+                self._export_due(by_time=not woken)
+        self._export_while(lambda _: True)
+        self._settle(ended=True)
+
+    def _is_due(self) -> bool:
+        full = len(self._lanes) >= self._max_export_batch_size
+        return full or self._shutdown or bool(self.waiting_flushes) or self._lanes.holds(URGENT)
+
+    def _export_due(self, *, by_time: bool) -> None:
+        """Export the urgent, full batches, what somebody waits for, and one batch by schedule."""
+        mark = max((flush.mark for flush in list(self.waiting_flushes)), default=None)
+
+        def due(number: int) -> bool:
+            if len(self._lanes) >= self._max_export_batch_size or self._lanes.holds(URGENT):
+                return True
+            oldest = self._lanes.oldest()
+            flushing = mark is not None and oldest is not None and oldest < mark
+            return flushing or (by_time and number == 0)
+
+        self._export_while(due)
+        self._settle()
+
+    def _export_while(self, due: Callable[[int], bool]) -> None:
+        for number in itertools.count():
+            if self._shutdown_timeout_exceeded or not len(self._lanes) or not due(number):
+                return
+            self._export(self._lanes.take(self._max_export_batch_size))
+            self._settle()
+
+    def _export(self, batch: list[Any]) -> None:
+        if not batch:
+            return
+        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        failed = True
+        self._exporting = threading.get_ident()
+        try:
+            self._metrics.submit(len(batch))  # the stock meaning: counted at submission
+            failed = self._exporter.export(batch) is LogRecordExportResult.FAILURE
+        except BaseException as error:  # noqa: BLE001  # whatever an exporter raises, we go on
+            guard.logger.warning("the exporter raised %s", type(error).__name__)
+        finally:
+            self._exporting = 0
+            detach(token)
+        if failed:
+            self.failures += len(batch)
+
+    def _settle(self, *, ended: bool = False) -> None:
+        """Answer those whose records are out."""
+        oldest = self._lanes.oldest()
+        for flush in list(self.waiting_flushes):
+            out = oldest is None or oldest >= flush.mark
+            if out or ended:
+                flush.complete = out and flush.lost == self._lost
+                self.waiting_flushes.remove(flush)
+                flush.done.set()
+
+    @property
+    def _lost(self) -> int:
+        return self.failures + sum(self._lanes.dropped)
+
+    def _on_dropped(self, data: Any) -> None:
+        number = data.log_record.severity_number
+        self.dropped[number._value_ if number is not None else 0] += 1
+        self._metrics.drop(1, "queue_full")
+
+    # A forked child.
+
+    def after_fork(self) -> None:
+        """Begin anew: the parent exports what waited at the fork."""
+        if self._shutdown:
+            return
+        self._begin()
+        child_exit.register(self, LaneWorker.flush_at_exit)
+
+    def flush_at_exit(self) -> None:
+        """Export what a `multiprocessing` child has left: it ends without `atexit`."""
+        self.force_flush(CHILD_FLUSH_MS)
+
+
+def _in_child(worker: LaneWorker | None) -> None:
+    if worker is not None:
+        with guard.guarded(__name__):
+            worker.after_fork()
+
+
+class _Metrics:
+    """The SDK's own metrics of a batch processor, whose signature differs between versions."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        # Until 1.44 the outcome was part of it, and a drop had no reason.
+        self._old = "error" in inspect.signature(self._inner.finish_items).parameters
+
+    def watch_queue(self, worker: LaneWorker) -> None:
+        me = weakref.ref(worker)
+
+        def waiting() -> int:
+            found = me()
+            return len(found) if found is not None else 0
+
+        self._inner.register_queue_size(waiting)
+
+    def submit(self, count: int) -> None:
+        self._inner.finish_items(*((count, None) if self._old else (count,)))
+
+    def drop(self, count: int, why: str) -> None:
+        if self._old:
+            with suppress(Exception):
+                if why == "queue_full":
+                    self._inner.drop_items(count)
+            return
+        self._inner.drop_items(count, why)
+
+
+def _sdk_metrics(meter_provider: MeterProvider, capacity: int) -> Any:
+    wanted = os.environ.get(OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED, "")
+    return create_processor_metrics(
+        "logs",
+        OtelComponentTypeValues.BATCHING_LOG_PROCESSOR,
+        meter_provider,
+        capacity=capacity,
+        enabled=wanted.strip().lower() == "true",
+    )
