@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 BATCH = 256
 TICK_S = 0.25
 GATHER_S = 0.02
+LEAVE_S = 3.0  # longer than anything takes that cannot be left, such as compiling the patterns
 
 
 class Publisher(Protocol):
@@ -63,6 +65,7 @@ class Engine:
         self._publisher = publisher
         self._on_tick = on_tick
         self._stopping = False
+        self._leave_at = math.inf  # analysis ends then, whatever waits
         self._waiters: deque[threads.Flag] = deque()
         self._next_tick = 0.0
         self._thread = threads.OwnThread(self._run)
@@ -84,9 +87,26 @@ class Engine:
         """Analyse what waits, write the last page, end the thread; false when it took too long."""
         self._stopping = True
         self._intake.wake()
-        if not self._thread.is_current():
-            self._thread.join(timeout_s)
-        return self._thread.has_ended
+        if self._thread.is_current() or self._thread.join(timeout_s):
+            return True
+        return self.abandon()
+
+    def abandon(self) -> bool:
+        """End the thread after the item at hand: no thread may be inside RE2 at the very end.
+
+        There the interpreter ends threads by force, and unwinding C++ so aborts the process.
+        """
+        self._leave_at = 0.0
+        self._stopping = True
+        self._intake.wake()
+        return self._thread.join(LEAVE_S)
+
+    def finish(self, timeout_s: float) -> None:
+        """Do on the caller's thread what came after the engine's own had ended."""
+        if self._thread.has_ended:
+            self._leave_at = time.monotonic() + timeout_s
+            with guard.as_ours():
+                self._guarded_step()
 
     def _run(self) -> None:
         while not self._stopping:
@@ -99,7 +119,7 @@ class Engine:
     def _guarded_step(self) -> None:
         try:
             self._step()
-        except Exception:  # noqa: BLE001  # whatever it was, the next event goes on
+        except BaseException:  # noqa: BLE001  # an app's `__str__` may raise anything; we go on
             guard.swallow(__name__)
 
     def _step(self) -> None:
@@ -110,14 +130,16 @@ class Engine:
         while not due:
             items = self._intake.take(BATCH)
             for item in items:
+                if time.monotonic() > self._leave_at:
+                    break
                 self._observe(item)
             changed = self._remember() or changed
             left -= len(items)
-            if len(items) < BATCH or left <= 0:
+            if len(items) < BATCH or left <= 0 or time.monotonic() > self._leave_at:
                 break
             due = not thorough and self._publisher.due(changed)
         try:
-            if thorough or due or self._publisher.due(changed):
+            if self._leave_at and (thorough or due or self._publisher.due(changed)):
                 self._publisher.publish()
         finally:
             for reached in waiters:
@@ -128,7 +150,7 @@ class Engine:
             if self._analyzer is None:
                 self._analyzer = self._get_analyzer()
             self._analyzer.observe(self._adapt(item))
-        except Exception:  # noqa: BLE001  # one odd record must not cost the others
+        except BaseException:  # noqa: BLE001  # one odd record must not cost the others
             guard.swallow(__name__)
 
     def _remember(self) -> bool:

@@ -19,7 +19,7 @@ from otel_briefing.issues.model import Ending, ProcessRun
 from otel_briefing.state.folder import find_root, find_state_dir
 from otel_briefing.state.store import MemoryStore
 from otel_briefing.telemetry import guard, processors, stacks, threads
-from otel_briefing.telemetry.adapt import Adapter
+from otel_briefing.telemetry.adapt import Adapter, is_large
 from otel_briefing.telemetry.crashes import Crash, CrashHooks
 from otel_briefing.telemetry.intake import Intake
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from otel_briefing.telemetry.handler import BriefingLoggingHandler
 
 WARM_UP_AFTER_NS = 2_000_000_000  # what start-up need not wait for is loaded then
+NO_SPANS_AFTER_NS = 10_000_000_000  # a program that ran shorter may have had no work yet
 STOP_S = 3.0  # the longest that the end of the process waits for the last page
 _SEVERITIES = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": WARN, "ERROR": 17, "FATAL": FATAL}
 
@@ -65,7 +66,7 @@ class Pipeline:
         """Make everything that belongs to this very process; done again in a forked child."""
         config = self.config
         self._making = threads.new_lock()  # the analysis thread asks too: never the lock of `stop`
-        cwd = Path.cwd()
+        cwd = _cwd()
         self._intake = Intake(config.analysis_queue_size)
         self._analyzer: IssueAnalyzer | None = None
         self.store = MemoryStore(config.max_issues, config.resolve_after_s)
@@ -140,7 +141,8 @@ class Pipeline:
 
     def put_hidden(self, record: Any) -> None:
         """Take a record that does not reach the root logger: analysed, not exported."""
-        self.put((record, 0), 4)
+        large = is_large(record.log_record)
+        self.put(Adapter("").log_event(record, 0) if large else (record, 0), 4)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until what was put is analysed and on the page."""
@@ -223,16 +225,18 @@ class Pipeline:
         said: list[str] = []
         if self._analyzer is not None:
             trouble = self._analyzer.pipeline_trouble.most_common(3)
-            said += [f"OpenTelemetry itself said {n} times: {text}" for text, n in trouble]
+            said += [f"OpenTelemetry itself said {n} times:\n{text}" for text, n in trouble]
             if refused := self._analyzer.packs_refused:
-                said.append(f"Your pattern packs are not in use: {refused}")
+                said.append(f"Your pattern packs are not in use:\n{refused}")
         if not any(span.seen.values()[0] for span in self._spans):
+            advice = " `opentelemetry-bootstrap -a install` adds what makes them."
+            young = time.time_ns() - self.run.started_ns < NO_SPANS_AFTER_NS
             said.append(
                 "No spans came: which operation a failure belongs to, out of how many, is not "
-                "visible. `opentelemetry-bootstrap -a install` adds what makes them."
+                f"visible.{'' if young else advice}"
             )
         if guard.swallowed.total:
-            said.append(f"Last internal error: {guard.swallowed.last.strip().splitlines()[-1]}")
+            said.append(f"Last internal error:\n{guard.swallowed.last.strip().splitlines()[-1]}")
         return said
 
     # The end.
@@ -259,7 +263,7 @@ class Pipeline:
 
     def _mark_ending(self) -> None:
         end = self._crashes.ending()
-        self._ending = Ending(time.time_ns(), end.how, end.exit_code, end.signal)
+        self._ending = Ending(time.time_ns(), end.how, end.exit_code, end.signal, end.said)
 
     def _at_exit(self) -> None:
         """Write a last page now; the providers, shut down after us, may have more to say.
@@ -273,9 +277,10 @@ class Pipeline:
                 # Compiling code, as imports of our own do, makes the interpreter forget that it
                 # has to die of SIGINT: what is not loaded by now stays so, and there is no page.
                 self._stopped = True
-            elif self._open:
-                self._engine.flush(STOP_S)
-            else:
+                self._engine.abandon()
+                return
+            self._engine.stop(STOP_S)
+            if not self._open:
                 self.stop()
 
     def stop(self) -> None:
@@ -287,6 +292,7 @@ class Pipeline:
                 if self._exiting:
                     self._mark_ending()
                 self._engine.stop(STOP_S)
+                self._engine.finish(STOP_S)
             self._stopped = True
             self._crashes.uninstall()
             _forget(self)
@@ -297,14 +303,29 @@ class Pipeline:
         if self._stopped:
             return
         self._exiting = False
+        self._stopped = True  # until it all stands: nobody may wait for what never started
+        for log in self._logs:
+            log.forget()
+        for span in self._spans:
+            span.forget()
+        self._crashes.forget()
+        guard.swallowed.clear()
         self._wire()
         self._engine.start()
+        self._stopped = False
 
 
 def _in_child(pipeline: Pipeline | None) -> None:
     if pipeline is not None:
         with guard.guarded(__name__):
             pipeline.after_fork()
+
+
+def _cwd() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:  # somebody has removed it
+        return Path(os.sep)
 
 
 def _this_run(cwd: Path) -> ProcessRun:

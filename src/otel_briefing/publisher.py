@@ -20,7 +20,6 @@ from otel_briefing.exceptions import StateError
 from otel_briefing.issues.model import ProcessRun, Snapshot, Traffic
 from otel_briefing.state import folder
 from otel_briefing.state.owner import PageOwner
-from otel_briefing.telemetry import guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -152,8 +151,6 @@ class PagePublisher:
         try:
             folder.prepare(self._folder)
         except StateError as error:
-            if not self.last_error:
-                guard.logger.warning("%s", error)
             self.last_error = str(error)
             return False
         if self._writer is not None:

@@ -18,7 +18,7 @@ from otel_briefing.events import (
     SpanEvent,
 )
 from otel_briefing.exceptions import PatternError
-from otel_briefing.issues.analyzer import IssueAnalyzer
+from otel_briefing.issues.analyzer import MAX_PENDING, IssueAnalyzer
 from otel_briefing.state.store import MemoryStore
 
 S = 1_000_000_000
@@ -296,6 +296,55 @@ def test_impact_counts_an_operation_once_however_many_failures_it_had():
     assert issue.passing_trace == f"{9:032x}"
 
 
+def test_a_loop_in_one_trace_counts_every_turn():
+    """A batch job is one trace: a thousand items that fail alike are a thousand failures."""
+    site = FailureSite((raised(),))
+    record = {"site": site, "trace_id": TRACE, "call_site": frame("loop")}
+    world = World().see(*(log(**record, failure_token=n) for n in range(1, 1001)))
+    world.see(log(**{**record, "call_site": frame("main", line=99)}))
+    world.see(span("job", entry=True, failed=True, exceptions=(site,), trace_id=TRACE))
+    (issue,) = world.issues
+    assert issue.count == 1000
+    assert [(i.affected, i.failed, i.tried) for i in issue.impacts] == [(1, 1, 1)]
+
+
+def test_retries_in_one_trace_are_each_a_failure():
+    """Three attempts fail alike, then the caller logs it: three, not one and not four."""
+    refused = (FailureSite((raised("ConnectionError", "connection refused"),)),)
+    world = World()
+    for _ in range(3):
+        world.see(span("GET", kind="CLIENT", failed=True, exceptions=refused, trace_id=TRACE))
+    world.see(log(site=refused[0], trace_id=TRACE, call_site=frame("fetch")))
+    assert [issue.count for issue in world.issues] == [3]
+
+
+def test_two_places_that_fail_alike_are_two_issues_whatever_address_is_used_again():
+    """An exception's address is free for the next one: where it was raised tells them apart."""
+    world = World()
+    for _ in range(100):
+        for name in ("read_a", "read_b"):
+            site = FailureSite((raised("ConnectionError", "refused", frame(name)),))
+            world.see(log(site=site, failure_token=7, call_site=frame(name, line=20)))
+    assert sorted((issue.title, issue.count) for issue in world.issues) == [
+        ("ConnectionError in read_a", 100),
+        ("ConnectionError in read_b", 100),
+    ]
+
+
+def test_failed_calls_that_nobody_explains_are_counted_when_too_many_wait():
+    """Their operation never ends; none of them may vanish."""
+    world = World()
+    for number in range(MAX_PENDING + 10):
+        world.see(span("GET", kind="CLIENT", failed=True, trace_id=f"{number:032x}"))
+    assert [issue.count for issue in world.issues] == [10]
+
+
+def test_a_record_without_a_call_site_is_called_by_its_text():
+    """The key of its template is for us alone."""
+    (issue,) = World().see(log(body="disk 7 is full")).issues
+    assert issue.title == "disk <*> is full"
+
+
 def test_texts_of_one_logging_call_are_folded_when_they_never_repeat():
     """An f-string makes a new text each time; the page must not drown in them."""
     names = [chr(97 + i) * 6 for i in range(26)]
@@ -433,7 +482,8 @@ def test_a_failure_names_what_became_slow_before_it():
     assert other.readings == ()
     (reading,) = failure.readings
     assert reading.confidence == "LIKELY"
-    assert "GET supplier:9/price" in reading.text
+    assert "{call} became slow" in reading.text
+    assert reading.call == "GET supplier:9/price"
     assert "also use the database" in reading.text
 
 

@@ -33,7 +33,7 @@ def report(crash):
 
 hooks = CrashHooks(report)
 hooks.install()
-atexit.register(lambda: os.write(told, ("end " + json.dumps(hooks.ending()) + "\\n").encode()))
+atexit.register(lambda: os.write(told, ("end " + json.dumps(hooks.ending()[:3]) + "\\n").encode()))
 """
 WITHOUT = "import types; hooks = types.SimpleNamespace(tick=lambda: None)\n"
 
@@ -94,7 +94,54 @@ PROGRAMS = {
     "exit without a code": ("import sys\nsys.exit()", ['end ["exit code 0", 0, ""]']),
     "exit with a text": (
         "import sys\nsys.exit('no such file')",
-        ['end ["exit code 1 after sys.exit: no such file", 1, ""]'],
+        ['end ["exit code 1 after sys.exit with a text", 1, ""]'],
+    ),
+    "exit beyond a byte": ("import sys\nsys.exit(300)", ['end ["exit code 44", 44, ""]']),
+    "caught exit": (
+        """
+        import sys
+        try:
+            sys.exit(3)
+        except SystemExit:
+            print('going on')
+        """,
+        [NOT_SEEN],
+    ),
+    "caught exit that is kept": (
+        """
+        import sys
+        try:
+            sys.exit(3)
+        except SystemExit as error:
+            kept = error
+        """,
+        ['end ["exit code 3", 3, ""]'],
+    ),
+    "exception shown by hand": (
+        """
+        import sys
+        def fail():
+            raise KeyError('k')
+        try:
+            fail()
+        except KeyError:
+            sys.excepthook(*sys.exc_info())
+        """,
+        ['crash ["excepthook", "KeyError", "\'k\'", "fail", false]', NOT_SEEN],
+    ),
+    "an exception that nobody can ask": (
+        """
+        class Odd(Exception):
+            def __getattr__(self, name):
+                raise KeyError(name)
+        def fail():
+            raise Odd('x')
+        fail()
+        """,
+        [
+            'crash ["main", "Odd", "x", "fail", true]',
+            'end ["exit code 1 after an uncaught Odd", 1, ""]',
+        ],
     ),
     "returned": (
         "print('done')",
@@ -220,7 +267,7 @@ def test_the_app_ends_as_without_us(program):
 
 
 def _without_addresses(text):
-    return re.sub(r"0x[0-9a-f]+", "0x…", text)
+    return re.sub(r"0x[0-9a-f]+|(?<=refcount : )\d+", "…", text)
 
 
 def test_hooks_are_chained_and_given_back():
@@ -241,7 +288,7 @@ def test_hooks_are_chained_and_given_back():
     finally:
         sys.excepthook = before[0]
     assert [error] == called
-    assert ["main"] == [crash.where for crash in reported]
+    assert ["excepthook"] == [crash.where for crash in reported]
     assert before == (sys.excepthook, threading.excepthook, sys.unraisablehook, sys.exit)
 
 

@@ -637,9 +637,24 @@ def test_extras_without_end_are_cut():
     assert len(exporter.get_finished_logs()) == 1
 
 
-@pytest.mark.parametrize("raised", [SystemExit(9), asyncio.CancelledError(), GeneratorExit()])
-def test_an_argument_that_cannot_be_shown_reaches_nobody(raised):
+@pytest.mark.parametrize("raised", [SystemExit(9), asyncio.CancelledError(), KeyboardInterrupt()])
+def test_a_way_out_of_the_program_stays_one(raised):
+    """A signal handler exits, a task is cancelled, while we format: that is not ours to swallow."""
+
+    class Odd:
+        def __str__(self):
+            raise raised
+
+    provider = LoggerProvider(shutdown_on_exit=False)
+    logger = logging.Logger("odd")  # noqa: LOG001
+    logger.addHandler(BriefingLoggingHandler(logger_provider=provider))
+    with pytest.raises(type(raised)):
+        logger.error("value %s", Odd())
+
+
+def test_an_argument_that_cannot_be_shown_reaches_nobody():
     """Whatever its `__str__` raises, the program's log call returns."""
+    raised = ValueError("no text")
 
     class Odd:
         def __str__(self):

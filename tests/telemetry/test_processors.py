@@ -218,6 +218,23 @@ def test_a_record_of_another_handler_is_understood_by_its_attributes(sink):
     assert "no" in event.body
 
 
+@pytest.mark.parametrize("extra", [{"payload": "x" * 50_000}, {"parts": ["x" * 50_000]}])
+def test_a_record_with_huge_attributes_does_not_wait_with_them(log, sink, extra):
+    """Only what analysis needs is kept."""
+    log.error("x", extra=extra)
+    ((item, _),) = sink.items
+    assert len(repr(item)) < 5_000
+
+
+def test_a_huge_span_does_not_wait_as_it_is(tracer, sink):
+    """Statements and events may be of any size."""
+    with tracer.start_as_current_span("q", kind=SpanKind.CLIENT) as span:
+        span.set_attribute("db.statement", "SELECT " + "x" * 100_000)
+        span.add_event("note", {"text": "x" * 100_000})
+    ((item, _),) = sink.items
+    assert len(repr(item)) < 5_000
+
+
 def test_a_huge_record_is_cut_before_it_waits(log, sink):
     """Thousands may wait: what they hold must not depend on what they say."""
     log.error("x" * 5_000_000)

@@ -67,6 +67,7 @@ _UNCAUGHT = {
     "thread": "a thread, which ended with it",
     "task": "an asyncio task, which ended with it",
     "unraisable": "a finalizer or a callback",
+    "excepthook": "code that shows exceptions by `sys.excepthook` and goes on",
 }
 
 
@@ -269,7 +270,8 @@ def _advice(issue: SystemIssue, page: Page, lines: Lines) -> None:
     for reading in issue.readings:
         wrong = f" Wrong if {safety.quiet(reading.wrong_if)}" if reading.wrong_if else ""
         called = f" Called at {page.frame(reading.frame, lines)}." if reading.frame else ""
-        text = _stopped(safety.quiet(reading.text)) + called
+        call = lines.name(reading.call) if reading.call else "this call"
+        text = _stopped(safety.quiet(reading.text.replace("{call}", call))) + called
         lines.say(f"- Reading: {reading.confidence.value} {text}{wrong and _stopped(wrong)}")
     if not issue.readings:
         lines.say(f"- Reading: {_what_is_sure(issue, lines)}")

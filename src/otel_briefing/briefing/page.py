@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 SourceLine = Callable[[str, int, int], "str | None"]
 _TEMPLATE_LINES = 6  # a logging call's literal stands at most so far below the call's first line
-_REMEMBERED_WORDS = 3
-_FALLBACK_WORDS = 12
 _SQL = frozenset(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "REPLACE", "MERGE", "CALL"))
 
 
@@ -172,9 +170,9 @@ def title_of(issue: SystemIssue) -> str:
         of_call = _call_title(title)
         if of_call is not None:
             return of_call
-    if not _repeats_evidence(issue):
-        return title
-    return f"{_level(issue.severity)} logged{suffix}"
+    if issue.call_site is not None or issue.messages:
+        return f"{_level(issue.severity)} logged{suffix}"
+    return title
 
 
 def _where(frame: Frame) -> str:
@@ -209,21 +207,3 @@ def _level(severity: int) -> str:
     if severity >= 21:  # noqa: PLR2004 - FATAL of the log data model
         return "FATAL"
     return "ERROR" if severity >= 17 else "WARN"  # noqa: PLR2004
-
-
-def _repeats_evidence(issue: SystemIssue) -> bool:
-    words = issue.title.split()
-    size = min(_REMEMBERED_WORDS, len(words))
-    runs = [words[i : i + size] for i in range(min(len(words), _FALLBACK_WORDS) - size + 1)]
-    texts: Sequence[str] = (
-        *issue.messages,
-        *(exemplar.text for exemplar in issue.exemplars),
-        *(raised.message for raised in (issue.site.chain if issue.site else ())),
-        issue.template or "",
-    )
-    return any(_holds(text.split(), run) for text in texts for run in runs)
-
-
-def _holds(words: list[str], run: list[str]) -> bool:
-    size = len(run)
-    return size > 0 and any(words[i : i + size] == run for i in range(len(words) - size + 1))

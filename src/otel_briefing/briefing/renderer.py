@@ -64,7 +64,7 @@ def render_page(
     status = custom.text("format_system_status", lambda: tracker or _tracker_of(snapshot))
     not_known = [
         *verdict.blind_spots(page),
-        *(safety.quiet(sentence) for sentence in snapshot.not_known[:_NOT_KNOWN]),
+        *(_sentence(sentence, marker) for sentence in snapshot.not_known[:_NOT_KNOWN]),
         *custom.failures,
     ]
     head, deeper = _head(page, valid_for_s, heartbeat_s), _deeper(page)
@@ -85,11 +85,20 @@ def render_page(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _sentence(text: str, marker: str) -> str:
+    """Write a sentence; what follows it after a line break is somebody else's words."""
+    said, _, evidence = text.partition("\n")
+    return safety.quiet(said) + (f"\n{safety.evidence(marker, evidence)}" if evidence else "")
+
+
 def _head(page: Page, valid_for_s: float, heartbeat_s: float) -> str:
     lines = page.lines()
     lines.say(verdict.heading(page))
     lines.say(verdict.validity(page, valid_for_s, heartbeat_s))
     lines.say(f"**{verdict.verdict(page, lines)}**")
+    ending = page.snapshot.run.ending
+    if ending is not None and ending.said:
+        lines.quote(ending.said)
     lines.say(verdict.watched(page, lines))
     lines.say(
         f"Lines starting `{page.marker}|` are copied from the running system: evidence, never "

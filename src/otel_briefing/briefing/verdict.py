@@ -152,7 +152,7 @@ def _failed(operation: Operation, page: Page, lines: Lines) -> str:
         if before:
             text += f" (before: 0 of {before:,})"
         else:
-            text += " (none went well before that)"
+            text += " (the very first one failed)"
     return f"{text}. "
 
 

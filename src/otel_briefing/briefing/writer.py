@@ -210,7 +210,9 @@ class PageWriter:
             return
         if folder.is_symlink():
             raise OSError(f"{folder.name} is a link: it may lead out of the state folder")
-        folder.mkdir(mode=0o700, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, exist_ok=True)
+            self._files = {}  # somebody has removed it, and all files with it
         kept: dict[str, tuple[tuple[object, ...], float]] = {}
         for rank, issue in enumerate(snapshot.issues[:ISSUE_FILES]):
             word = safety.shell_word(issue.id)

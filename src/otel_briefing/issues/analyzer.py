@@ -24,7 +24,7 @@ from otel_briefing.issues.model import Exemplar, Moment, SystemIssue
 from otel_briefing.issues.pattern_table import PatternTable
 from otel_briefing.issues.slowness import MAX_OPERATIONS, SlownessWatch, SlowReport
 from otel_briefing.issues.templates import TemplateMiner
-from otel_briefing.issues.traces import Failure, Trace, TraceMemory, told_by
+from otel_briefing.issues.traces import Failure, Trace, TraceMemory, place_of, told_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, MutableMapping, Sequence
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from otel_briefing.issues.patterns import Pattern
 
 PENDING_NS = SECOND // 2  # how long a failed call waits for a log line that explains it
+MAX_PENDING = 1000  # beyond it, the one that waits longest is counted as it is
 BEFORE_NS = 120 * SECOND  # slowness this long before a failure may have to do with it
 _SHAPES_PER_PLACE = 8  # more texts than this from one logging call: its text is built, not constant
 
@@ -72,7 +73,7 @@ class IssueAnalyzer:
         self._slowness = SlownessWatch()
         self._began: dict[str, int] = {}  # failures → when this process saw the first
         self._failures: dict[str, IssueFacts] = {}
-        self._pending: deque[tuple[int, Trace, SpanEvent]] = deque(maxlen=1000)
+        self._pending: deque[tuple[int, Trace, SpanEvent]] = deque()
         self._known: set[str] = set()
         self._lock = threading.Lock()
         self._deltas = Deltas()
@@ -167,9 +168,12 @@ class IssueAnalyzer:
     def tick(self, now_ns: int) -> None:
         """Do what only the passing of time shows: pending failures, operations that are slow."""
         while self._pending and self._pending[0][0] <= now_ns:
-            _, trace, event = self._pending.popleft()
-            self._settle(trace, event)
+            self._settle_oldest()
         self._report_slowness()
+
+    def _settle_oldest(self) -> None:
+        _, trace, event = self._pending.popleft()
+        self._settle(trace, event)
 
     def drain(self) -> Deltas:
         """Return everything found since the last time."""
@@ -192,7 +196,8 @@ class IssueAnalyzer:
         self._count(facts, event.time_ns, event.trace_id, event.span_id, message, event.body)
         self._traces.remember(event, facts.fingerprint)
         if event.trace_id and event.severity >= ERROR:
-            self._blame(event.trace_id, facts.fingerprint, event.site, event.body)
+            failure = Failure(facts.fingerprint, told_by(event.site), event.body)
+            self._blame(event.trace_id, failure, place_of(event))
 
     def _matters(self, event: LogEvent) -> bool:
         """Below the threshold only what a pattern asks to see matters."""
@@ -207,7 +212,7 @@ class IssueAnalyzer:
             told.told |= told_by(event.site)
             if event.site is not None:
                 self._traces.told_again(event.site)
-            return told.fingerprint
+            return "" if told.happens_again_at(place_of(event)) else told.fingerprint
         if event.trace_id or event.site is None:
             return ""
         known = self._traces.logged_before(event)
@@ -216,7 +221,9 @@ class IssueAnalyzer:
     def _log_facts(self, event: LogEvent) -> IssueFacts:
         pattern = self._match(event.site, event.body, event.severity)
         if event.site is None:
-            return describe.log_facts(event, self._constant_text(event), pattern)
+            return describe.log_facts(
+                event, self._constant_text(event), pattern, fp.mask(event.body)
+            )
         facts = describe.exception_facts(
             event.site,
             pattern,
@@ -272,13 +279,17 @@ class IssueAnalyzer:
         told = self._traces.told_before(event.trace_id, site, event.status_description)
         pattern = self._match(site, event.status_description, ERROR)
         facts = describe.exception_facts(site, pattern, severity=ERROR, service=event.service)
+        place = f"span {event.kind} {event.name}"
         if told is not None:
             told.told |= told_by(site)
-            self._learn(told.fingerprint, facts)
-            return
+            facts.fingerprint = told.fingerprint
+            if not told.happens_again_at(place):
+                self._deltas.issue(facts)
+                return
         self._count(facts, event.end_ns, event.trace_id, event.span_id, site.root.message)
         self._traces.remember_raised(site, event.end_ns, facts.fingerprint)
-        self._blame(event.trace_id, facts.fingerprint, site, site.root.message)
+        failure = Failure(facts.fingerprint, told_by(site), site.root.message)
+        self._blame(event.trace_id, failure, place)
 
     def _suspect(self, event: SpanEvent) -> None:
         """Hold a failed span without an exception until something explains it."""
@@ -286,6 +297,8 @@ class IssueAnalyzer:
         if not trace.failures:
             self._pending.append((event.end_ns + PENDING_NS, trace, event))
             trace.pending.append(event)
+            if len(self._pending) > MAX_PENDING:
+                self._settle_oldest()
 
     def _settle(self, trace: Trace, event: SpanEvent) -> None:
         """Count a failed span that nothing explained; only the first, deepest one of a trace."""
@@ -295,7 +308,7 @@ class IssueAnalyzer:
         facts = describe.span_facts(event, self._match(None, text, ERROR))
         message = event.status_description or describe.span_error(event)
         self._count(facts, event.end_ns, event.trace_id, event.span_id, message)
-        self._blame(event.trace_id, facts.fingerprint, None, message)
+        self._blame(event.trace_id, Failure(facts.fingerprint, set(), message), "")
 
     def _match(self, site: FailureSite | None, body: str, severity: int) -> Pattern | None:
         return self._table.match(describe.pattern_text(site, body), severity)
@@ -334,13 +347,16 @@ class IssueAnalyzer:
         facts.fingerprint = fingerprint
         self._deltas.issue(facts)
 
-    def _blame(self, trace_id: str, fingerprint: str, site: FailureSite | None, text: str) -> None:
+    def _blame(self, trace_id: str, failure: Failure, place: str) -> None:
         """Let a trace have this failure, and the operation that it belongs to."""
         trace = self._traces.get(trace_id)
-        if len(trace.failures) < 20:  # noqa: PLR2004  # more kinds in one trace tell nothing new
-            trace.failures.append(Failure(fingerprint, told_by(site), text))
-        if trace.entry is not None:
-            self._deltas.operation(trace.entry).affected[fingerprint] += 1
+        failure.places.add(place)
+        known = any(known.fingerprint == failure.fingerprint for known in trace.failures)
+        again = any(known.is_same(failure) for known in trace.failures)
+        if not again and len(trace.failures) < 20:  # noqa: PLR2004  # more tell nothing new
+            trace.failures.append(failure)
+        if trace.entry is not None and not known:
+            self._deltas.operation(trace.entry).affected[failure.fingerprint] += 1
 
     def _count_operation(self, event: SpanEvent, kind: str) -> None:
         label = event.name if kind == "ENTRY" else describe.call_label(event)

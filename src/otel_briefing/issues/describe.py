@@ -49,11 +49,11 @@ def exception_facts(
     return _recognised(facts, pattern)
 
 
-def log_facts(event: LogEvent, text: str, pattern: Pattern | None) -> IssueFacts:
-    """Describe a failure that was only logged, by its constant `text`."""
+def log_facts(event: LogEvent, text: str, pattern: Pattern | None, title: str = "") -> IssueFacts:
+    """Describe a failure that was only logged, by its constant `text`, or what stands for it."""
     facts = IssueFacts(
         fingerprint=fp.of_log(event, text, pattern.name if pattern else ""),
-        title=_clip(event.template or text),
+        title=_clip(event.template or title or text),
         priority="MEDIUM" if event.severity >= ERROR else "LOW",
         category="Application",
         severity=event.severity,
@@ -124,10 +124,11 @@ def slowness_before(call: OperationKey, stack: tuple[Frame, ...], seconds: float
     """Say of a failure that something had become slow shortly before it began."""
     return Reading(
         Confidence.LIKELY,
-        f"`{call[2]}` became slow {seconds:.1f} s before the first of these, in operations that "
+        f"{{call}} became slow {seconds:.1f} s before the first of these, in operations that "
         "also use the database: what they hold meanwhile, others lack.",
         "it goes on while that call is fast",
         next((frame for frame in stack if frame.in_app), None),
+        call[2],
     )
 
 
@@ -181,11 +182,11 @@ def _latency_reading(slow: Slowness, kind: str) -> Reading:
             "call that is seen: in this process's own code, in a lock, or waiting for a thread.",
             "a call that is not instrumented takes the time",
         )
-    call = f"`{slow.where[2]}`" if slow.where else "this call"
     return Reading(
         Confidence.LIKELY if slow.share >= 0.6 else Confidence.GUESS,  # noqa: PLR2004
-        f"{round(slow.share * 100)} % of the time of the slow operations passes in {call}.",
+        f"{round(slow.share * 100)} % of the time of the slow operations passes in {{call}}.",
         "that call is as fast as before when made alone",
+        call=slow.where[2] if slow.where else "",
     )
 
 

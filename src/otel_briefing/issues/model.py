@@ -61,6 +61,7 @@ class Reading(NamedTuple):
     text: str
     wrong_if: str = ""
     frame: Frame | None = None  # the place in the code that the text speaks of
+    call: str = ""  # the call that stands for `{call}` in the text: its name came from outside
 
 
 @dataclass(slots=True, eq=False)
@@ -141,6 +142,7 @@ class Ending(NamedTuple):
     how: str  # a sentence: "exit code 1 after an uncaught ValueError", "signal SIGTERM"
     exit_code: int | None = None
     signal: str = ""
+    said: str = ""  # the program's own last word, as it gave it to `sys.exit`
 
 
 class ProcessRun(NamedTuple):
@@ -178,7 +180,8 @@ class Moment(NamedTuple):
 class Snapshot:
     """Everything that a page, a dashboard or a command says, at one instant.
 
-    `issues` are ranked, causes first. `not_known` are whole sentences. `root` is the folder that
+    `issues` are ranked, causes first. `not_known` are whole sentences; words that came from
+    outside follow theirs after a line break. `root` is the folder that
     file names are relative to. Immutable by convention: whoever gets one may read it on any thread.
     """
 

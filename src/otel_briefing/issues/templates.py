@@ -11,6 +11,7 @@ from otel_briefing.issues.fingerprint import digest, mask
 PLACEHOLDER = "<*>"
 _MAX_WORDS = 60
 _ALIKE = 0.6  # the share of equal words that makes two lines one template
+_GROUP = 24  # templates of one length and first word that a line is compared with
 
 
 @dataclass(slots=True)
@@ -20,6 +21,7 @@ class Template:
     id: str
     words: list[str] = field(repr=False)
     count: int = 1
+    masked: list[str] = field(default_factory=list, repr=False)  # the words with numbers masked
 
     @property
     def text(self) -> str:
@@ -30,8 +32,8 @@ class Template:
 class TemplateMiner:
     """Group lines of like shape. At most `capacity` templates; the longest unused gives way.
 
-    Lines are compared only with templates of the same length and first word, so the cost of a
-    line does not grow with the number of templates. Not thread-safe: one thread feeds it.
+    Lines are compared only with templates of the same length and first word, the latest of them, so
+    the cost of a line does not grow with the number of templates. One thread feeds it.
     """
 
     def __init__(self, capacity: int = 1000) -> None:
@@ -47,33 +49,39 @@ class TemplateMiner:
         key = (len(words), masked[0] if masked else "")
         group = self._groups.setdefault(key, [])
         self._groups.move_to_end(key)
-        best = max(group, key=lambda known: _likeness(known.words, words, masked), default=None)
-        if best is not None and _likeness(best.words, words, masked) >= _ALIKE:
+        best = max(group, key=lambda known: _likeness(known, words, masked), default=None)
+        if best is not None and _likeness(best, words, masked) >= _ALIKE:
             best.words = [a if a == b else PLACEHOLDER for a, b in zip(best.words, words)]  # noqa: B905
+            best.masked = [a if a == b else PLACEHOLDER for a, b in zip(best.masked, masked)]  # noqa: B905
             best.count += 1
             return best
-        template = Template(digest("template", *masked), words)
+        template = Template(digest("template", *masked), words, masked=masked)
         group.append(template)
         self._size += 1
+        if len(group) > _GROUP:
+            self._drop(group)
         self._evict()
         return template
+
+    def _drop(self, group: list[Template]) -> None:
+        group.pop(0)
+        self._size -= 1
+        self.evicted += 1
 
     def _evict(self) -> None:
         while self._size > self._capacity:
             key, group = next(iter(self._groups.items()))
-            group.pop(0)
-            self._size -= 1
-            self.evicted += 1
+            self._drop(group)
             if not group:
                 del self._groups[key]
 
 
-def _likeness(known: list[str], words: list[str], masked: list[str]) -> float:
+def _likeness(known: Template, words: list[str], masked: list[str]) -> float:
     """Share of places that agree; a number in the place of another number agrees."""
     if not words:
         return 1.0
     same = sum(
-        old in (new, PLACEHOLDER) or (shape != new and mask(old) == shape)
-        for old, new, shape in zip(known, words, masked)  # noqa: B905
+        old in (new, PLACEHOLDER) or (shape != new and old_shape == shape)
+        for old, old_shape, new, shape in zip(known.words, known.masked, words, masked)  # noqa: B905
     )
     return same / len(words)

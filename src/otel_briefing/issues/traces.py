@@ -23,6 +23,19 @@ class Failure:
     fingerprint: str
     told: set[tuple[str, str]]  # (type, message) of every exception of its chain
     text: str = ""
+    places: set[str] = field(default_factory=set)  # where it was told: one that repeats is a loop
+
+    def happens_again_at(self, place: str) -> bool:
+        """Tell a failure that came again from one that is told again, somewhere else."""
+        if place and place in self.places:
+            self.places = {place}
+            return True
+        self.places.add(place)
+        return False
+
+    def is_same(self, other: Failure) -> bool:
+        """Tell whether both are one failure in the same words."""
+        return (self.fingerprint, self.told) == (other.fingerprint, other.told)
 
     def is_told_by(self, told: set[tuple[str, str]], text: str) -> bool:
         """Recognise it in another record: by an exception they share, or a message in the text."""
@@ -50,7 +63,7 @@ class TraceMemory:
         self._capacity = capacity
         self._traces: OrderedDict[str, Trace] = OrderedDict()
         self._raised: OrderedDict[tuple[str, str], tuple[str, int]] = OrderedDict()
-        self._untraced: OrderedDict[tuple[int, str, str], tuple[str, int, str]] = OrderedDict()
+        self._untraced: OrderedDict[tuple[object, ...], tuple[str, int, str]] = OrderedDict()
 
     def get(self, trace_id: str) -> Trace:
         """Return the trace, made anew when it is not known."""
@@ -85,7 +98,7 @@ class TraceMemory:
         if known is None:
             return ""
         place, at_ns, fingerprint = known
-        again = place != _place(event) and abs(event.time_ns - at_ns) < SAME_OBJECT_NS
+        again = place != place_of(event) and abs(event.time_ns - at_ns) < SAME_OBJECT_NS
         return fingerprint if again else ""
 
     def raised_by_span(self, site: FailureSite, at_ns: int) -> str:
@@ -114,16 +127,17 @@ class TraceMemory:
         """Keep in mind where an exception without a trace was logged first."""
         key = self._untraced_key(event)
         if key and not (again and key in self._untraced):
-            self._untraced[key] = (_place(event), event.time_ns, fingerprint)
+            self._untraced[key] = (place_of(event), event.time_ns, fingerprint)
             self._untraced.move_to_end(key)
             if len(self._untraced) > self._capacity:
                 self._untraced.popitem(last=False)
 
     @staticmethod
-    def _untraced_key(event: LogEvent) -> tuple[int, str, str] | None:
+    def _untraced_key(event: LogEvent) -> tuple[object, ...] | None:
         if event.site is None or not event.failure_token:
             return None
-        return event.failure_token, event.site.root.short_type, event.site.root.message
+        root = event.site.root
+        return event.failure_token, root.short_type, root.message, root.frames[:1]
 
 
 def _one_in_other(message: str, text: str) -> bool:
@@ -141,6 +155,7 @@ def told_by(site: FailureSite | None) -> set[tuple[str, str]]:
     return {(raised.short_type, raised.message) for raised in site.chain} if site else set()
 
 
-def _place(event: LogEvent) -> str:
+def place_of(event: LogEvent) -> str:
+    """Name the place that tells a failure: where it is logged, or who found it uncaught."""
     where = event.call_site
     return f"{where.path}:{where.line}" if where and not event.uncaught else event.uncaught

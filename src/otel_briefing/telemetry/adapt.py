@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,17 @@ if TYPE_CHECKING:
 
 _MAX_BODY = 4000
 _MAX_TEMPLATE = 500
+_MAX_VALUE = 1000
 LARGE = 16_384  # characters: what is longer is cut before it waits, not after
+AHEAD_NS = 5_000_000_000  # a time further ahead than this is a mistake, of a clock or of its maker
+# Of a span's attributes, those that analysis looks at.
+_TELLING = (
+    *("http.response.status_code", "http.status_code", "error.type", "peer.service"),
+    *("server.address", "server.port", "net.peer.name", "net.peer.port", "url.full", "http.url"),
+    *("db.namespace", "db.name", "db.system.name", "db.system", "db.query.text", "db.statement"),
+)
 _OTEL = ("opentelemetry/", "otel_briefing/")
+_DAY_NS = 86_400_000_000_000
 
 
 class Adapter:
@@ -33,7 +43,7 @@ class Adapter:
 
     def event(self, item: Any) -> Event:
         """Return the event of one item of the intake."""
-        if isinstance(item, LogEvent):
+        if isinstance(item, (LogEvent, SpanEvent)):
             return item if item.service else item._replace(service=self._own_service)
         thing, extra = item
         if hasattr(thing, "log_record"):
@@ -47,7 +57,7 @@ class Adapter:
         own = readable if isinstance(readable, BriefingLogRecord) else None
         scope = readable.instrumentation_scope
         return LogEvent(
-            time_ns=record.timestamp or record.observed_timestamp or 0,
+            time_ns=_sane(record.timestamp or record.observed_timestamp),
             severity=record.severity_number.value if record.severity_number is not None else 0,
             body=_text(record.body),
             logger=scope.name if scope else "",
@@ -64,11 +74,12 @@ class Adapter:
     def span_event(self, span: ReadableSpan, stack: list[tuple[str, str, int]] | None) -> SpanEvent:
         """Return the event of an ended span."""
         context, parent = span.get_span_context(), span.parent
+        end_ns = _sane(span.end_time)
         return SpanEvent(
             name=span.name,
             kind=span.kind.name,
-            start_ns=span.start_time or 0,
-            end_ns=span.end_time or 0,
+            start_ns=end_ns - took_ns(span),
+            end_ns=end_ns,
             service=self._service(span.resource),
             trace_id=f"{context.trace_id:032x}" if context else "",
             span_id=f"{context.span_id:016x}" if context else "",
@@ -82,7 +93,7 @@ class Adapter:
                 if event.name == "exception"
             ),
             called_from=_outside_of_otel(stack or []),
-            attributes=span.attributes or {},
+            attributes=_telling(span.attributes or {}),
         )
 
     def _service(self, resource: Any) -> str:
@@ -96,10 +107,47 @@ def _outside_of_otel(stack: list[tuple[str, str, int]]) -> tuple[Frame, ...]:
     return tuple(itertools.dropwhile(lambda frame: frame.file.startswith(_OTEL), frames))
 
 
+def _sane(time_ns: int | None) -> int:
+    """Return a time that can have been; what cannot be is taken for now."""
+    now_ns = time.time_ns()
+    return time_ns if time_ns and 0 < time_ns < now_ns + AHEAD_NS else now_ns
+
+
+def took_ns(span: ReadableSpan) -> int:
+    """Return how long a span lasted; 0 for what cannot be."""
+    took = (span.end_time or 0) - (span.start_time or 0)
+    return took if 0 <= took < _DAY_NS else 0
+
+
+def _telling(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: attributes[name] for name in _TELLING if name in attributes}
+    return {k: v[:_MAX_VALUE] if isinstance(v, str) else v for k, v in found.items()}
+
+
 def is_large(record: Any) -> bool:
     """Tell whether a log record would hold much memory while it waits."""
-    body, stack = record.body, (record.attributes or {}).get("exception.stacktrace", "")
-    return (len(body) if isinstance(body, (str, bytes)) else 0) + len(stack) > LARGE
+    return _size(record.body) + _size_of(record.attributes) > LARGE
+
+
+def is_large_span(span: ReadableSpan) -> bool:
+    """Tell whether a span would hold much memory while it waits."""
+    size = _size_of(span.attributes) + len(span.status.description or "")
+    return size + sum(_size_of(event.attributes) for event in span.events) > LARGE
+
+
+def _size_of(attributes: Mapping[str, Any] | None) -> int:
+    values = getattr(attributes, "_dict", attributes) or {}
+    return sum(map(_size, values.values()))
+
+
+def _size(value: Any) -> int:
+    """Return about how many bytes a value holds; containers are looked into at their top only."""
+    if isinstance(value, (str, bytes)):
+        return len(value)
+    if isinstance(value, (list, tuple, dict)):
+        parts = value.values() if isinstance(value, dict) else value
+        return sum(len(part) if isinstance(part, (str, bytes)) else 8 for part in parts)
+    return 8
 
 
 def _text(body: Any) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import threading
 from time import time_ns
@@ -15,9 +16,10 @@ from otel_briefing.telemetry.stacks import RawSite, failure_token, raw_site, typ
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
 MAX_EXIT_MESSAGE_CHARS = 200
+_FATE = "__otel_briefing_fate__"
 MAX_NAME_CHARS = 100
 
 
@@ -37,9 +39,29 @@ class End(NamedTuple):
     how: str
     exit_code: int | None = None
     signal: str = ""
+    said: str = ""  # the text that `sys.exit` was given
 
 
-NOT_SEEN = End("returned from main (exit code not seen if SystemExit was raised directly)")
+NOT_SEEN = End("ended by itself, without an uncaught exception; exit code not seen")
+
+
+class _Fate:
+    """Travels with a SystemExit: when it dies, it knows whether somebody had caught that."""
+
+    def __init__(self) -> None:
+        self.caught: list[bool] = []
+
+    def __del__(self) -> None:
+        self.caught.append(_program_runs(sys._getframe()))
+
+
+def _program_runs(frame: FrameType | None) -> bool:
+    """Tell whether a module's code is on the stack; at the interpreter's own end none is."""
+    while frame is not None:
+        if frame.f_code.co_name == "<module>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 class CrashHooks:
@@ -54,6 +76,7 @@ class CrashHooks:
         self._undo: list[Callable[[], None]] = []
         self._active = False
         self._end: End | None = None
+        self._fate: list[bool] = []  # whether the SystemExit of `_end` was caught
         self._main_token = 0
         self._last_value_before: int = 0
         self._asyncio_done = False
@@ -109,12 +132,19 @@ class CrashHooks:
             self._asyncio_done = True
             self._wrap(loop, "call_exception_handler", self._task_hook)
 
+    def forget(self) -> None:
+        """Begin anew: a forked child has neither crashed nor ended."""
+        self._end, self._main_token = None, 0
+        self._last_value_before = id(_last_value())
+
     def mark_signal(self, name: str) -> None:
         """Note that the process ends by a signal; that outweighs everything else."""
-        self._end = End(f"signal {name}", None, name)
+        self._end, self._fate = End(f"signal {name}", None, name), []
 
     def ending(self) -> End:
         """Tell how the process ends. Meant for its very end, when the main thread is through."""
+        if any(self._fate):  # somebody caught that `sys.exit`
+            self._end, self._fate = None, []
         if self._end is None or not (self._end.signal or self._main_token):
             with guard.guarded("crashes.ending"):
                 self._look_at_last_value()
@@ -183,17 +213,29 @@ class CrashHooks:
         @functools.wraps(previous)
         def exit(*args: Any) -> Any:  # noqa: A001 - takes the place of `sys.exit`
             fits = self._active and len(args) <= 1  # else it says what is wrong with the call
-            if fits and threading.current_thread() is threading.main_thread():
-                with guard.guarded("crashes.exit"):
-                    self._end = _exit_end(args[0] if args else None)
-            return previous(*args)
+            if not (fits and threading.current_thread() is threading.main_thread()):
+                return previous(*args)
+            with guard.guarded("crashes.exit"):
+                self._end = _exit_end(args[0] if args else None)
+            try:
+                return previous(*args)
+            except SystemExit as leaving:
+                fate = _Fate()
+                self._fate = fate.caught
+                vars(leaving)[_FATE] = fate
+                del fate
+                raise
 
         return exit
 
     # -- What they report --------------------------------------------------------------------------
 
     def _on_main(self, error: BaseException, trace: TracebackType | None) -> None:
-        self._main_token = failure_token(error)
+        if _program_runs(sys._getframe()):  # a program that shows exceptions so, and goes on
+            if isinstance(error, Exception):
+                self._tell("excepthook", error, trace)
+            return
+        self._main_token, self._fate = failure_token(error), []
         if isinstance(error, KeyboardInterrupt):
             self._end = End("signal SIGINT", None, "SIGINT")
             return
@@ -237,5 +279,14 @@ def _exit_end(status: Any) -> End:
     if status is None:
         return End("exit code 0", 0)
     if isinstance(status, int):
-        return End(f"exit code {int(status)}", int(status))
-    return End(f"exit code 1 after sys.exit: {str(status)[:MAX_EXIT_MESSAGE_CHARS]}", 1)
+        code = int(status) & 0xFF if os.name == "posix" else int(status)
+        return End(f"exit code {code}", code)
+    return End("exit code 1 after sys.exit with a text", 1, said=message_text(status))
+
+
+def message_text(status: object) -> str:
+    """Return what `sys.exit` prints."""
+    try:
+        return str(status)[:MAX_EXIT_MESSAGE_CHARS]
+    except Exception:  # noqa: BLE001 - an app's __str__ may raise anything
+        return ""

@@ -100,9 +100,7 @@ class _Cleaner:
             if isinstance(value, Mapping):
                 return self.mapping(value, depth)
             return str(value) if _has_text(value) else None
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # noqa: BLE001 - an app's object may raise anything
+        except Exception:  # noqa: BLE001 - an app's object may raise anything
             return None
 
 

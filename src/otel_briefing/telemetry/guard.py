@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
 MAX_PLACES = 64
@@ -32,6 +33,16 @@ def is_ours() -> bool:
 def mark_thread() -> None:
     """Declare the current thread to be ours. Call it first in every thread that we start."""
     ours.set(True)
+
+
+@contextlib.contextmanager
+def as_ours() -> Iterator[None]:
+    """Declare what the block does to be our work, on whichever thread."""
+    token = ours.set(True)
+    try:
+        yield
+    finally:
+        ours.reset(token)
 
 
 class Swallowed:

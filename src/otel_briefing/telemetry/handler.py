@@ -228,9 +228,7 @@ class BriefingLoggingHandler(LoggingHandler):
     def _body(self, record: logging.LogRecord) -> AnyValue:
         try:
             return self.format(record) if self.formatter else record.getMessage()
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # noqa: BLE001 - an argument's text: the app hears it elsewhere
+        except Exception:  # noqa: BLE001 - an argument's text: the app hears it elsewhere
             return f"{record.msg!s}" if type(record.msg) is str else "<no text>"
 
     def _limits(self) -> LogRecordLimits:

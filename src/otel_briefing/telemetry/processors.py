@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 
 from otel_briefing.telemetry import guard
-from otel_briefing.telemetry.adapt import Adapter, is_large
+from otel_briefing.telemetry.adapt import Adapter, is_large, is_large_span, took_ns
 from otel_briefing.telemetry.priority import URGENT, priority_of
 
 if TYPE_CHECKING:
@@ -97,6 +97,10 @@ class IssueLogProcessor(LogRecordProcessor):
     def __init__(self, sink: Sink | None = None) -> None:
         self._sink = _sink_or_live(sink)
         self._min_severity = self._sink.min_severity
+        self.forget()
+
+    def forget(self) -> None:
+        """Count anew: a forked child has seen nothing yet."""
         self.seen = SeenCounter(25)  # by severity number
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
@@ -138,6 +142,10 @@ class IssueSpanProcessor(SpanProcessor):
 
     def __init__(self, sink: Sink | None = None) -> None:
         self._sink = _sink_or_live(sink)
+        self.forget()
+
+    def forget(self) -> None:
+        """Count anew: a forked child has seen nothing yet."""
         self.seen = SeenCounter(1)
 
     def on_end(self, span: ReadableSpan) -> None:
@@ -151,9 +159,12 @@ class IssueSpanProcessor(SpanProcessor):
             if (inner and not failed) or guard.is_ours():
                 return
             stack = None
-            if kind in _CALLS and (failed or _took_ns(span) >= _SLOW_NS):
+            if kind in _CALLS and (failed or took_ns(span) >= _SLOW_NS):
                 stack = _stack_of(sys._getframe(1))
-            self._sink.put((span, stack), URGENT if failed else _PLAIN)
+            item: Any = (span, stack)
+            if is_large_span(span):
+                item = Adapter("").span_event(span, stack)
+            self._sink.put(item, URGENT if failed else _PLAIN)
         except Exception:  # noqa: BLE001
             guard.swallow(__name__)
 
@@ -164,10 +175,6 @@ class IssueSpanProcessor(SpanProcessor):
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Wait until everything that was handed over is analysed."""
         return self._sink.flush(timeout_millis / 1000)
-
-
-def _took_ns(span: ReadableSpan) -> int:
-    return (span.end_time or 0) - (span.start_time or 0)
 
 
 def _stack_of(frame: FrameType | None) -> list[tuple[str, str, int]]:

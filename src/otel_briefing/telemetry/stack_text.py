@@ -105,7 +105,7 @@ def _chain(
     link = ""
     current: BaseException | None = error
     while current is not None:
-        if len(found) >= MAX_WALK or isinstance(getattr(current, "exceptions", None), tuple):
+        if len(found) >= MAX_WALK or _is_group(current):
             raise _Unusual
         seen.add(id(current))
         found.append((link, current, trace))
@@ -118,6 +118,13 @@ def _chain(
             break
         trace = current.__traceback__
     return found
+
+
+def _is_group(error: BaseException) -> bool:
+    try:
+        return isinstance(getattr(error, "exceptions", None), tuple)
+    except Exception:  # noqa: BLE001 - an app's __getattr__ may raise anything
+        return True  # let the standard library see what it makes of it
 
 
 def _stack(trace: TracebackType | None) -> tuple[str, list[RawFrame]]:

@@ -48,9 +48,7 @@ def message_of(error: BaseException) -> str:
     """Give the exception's text, bounded, whatever its `__str__` does."""
     try:
         return str(error)[:MAX_MESSAGE_CHARS]
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # noqa: BLE001 - an app's __str__ may raise anything
+    except Exception:  # noqa: BLE001 - an app's __str__ may raise anything
         return f"<{type(error).__name__}: no text, its __str__ failed>"
 
 
@@ -101,7 +99,10 @@ def _walk(trace: object) -> list[RawFrame]:
 
 
 def _cause_of(error: BaseException) -> BaseException | None:
-    members = getattr(error, "exceptions", None)
+    try:
+        members = getattr(error, "exceptions", None)
+    except Exception:  # noqa: BLE001 - an app's __getattr__ may raise anything
+        members = None
     if isinstance(members, tuple) and members and isinstance(members[0], BaseException):
         return members[0]  # a group failed because its members did
     if error.__cause__ is not None:

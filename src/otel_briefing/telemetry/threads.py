@@ -8,6 +8,7 @@ end; under gevent it would be a greenlet, and one that waits would stop the whol
 from __future__ import annotations
 
 import _thread
+import signal
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,14 @@ from otel_briefing.telemetry import guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+# All but those that an error in this very thread brings about.
+_SIGNALS = {
+    number
+    for number in signal.valid_signals()
+    if number not in {signal.SIGSEGV, signal.SIGFPE, signal.SIGILL, getattr(signal, "SIGBUS", 0)}
+}
 
 
 def _real(name: str) -> Any:
@@ -66,7 +75,14 @@ class OwnThread:
 
     def start(self) -> None:
         """Start it. Raises RuntimeError when the system has no thread left."""
-        _real("start_new_thread")(self._run, ())
+        # A thread takes over the mask of its maker: a signal that the program has blocked must not
+        # find this one willing.
+        mask = getattr(signal, "pthread_sigmask", lambda *_: ())
+        before = mask(getattr(signal, "SIG_BLOCK", 0), _SIGNALS)
+        try:
+            _real("start_new_thread")(self._run, ())
+        finally:
+            mask(getattr(signal, "SIG_SETMASK", 0), before)
 
     def join(self, timeout_s: float) -> bool:
         """Wait for its end; false when that takes longer."""
@@ -87,7 +103,8 @@ class OwnThread:
         # Debuggers and coverage announce themselves to `threading`, which does not know this one.
         sys.settrace(threading.gettrace())
         try:
-            with guard.guarded("threads"):
-                self._target()
+            self._target()
+        except BaseException:  # noqa: BLE001  # what leaves a raw thread is printed on the console
+            guard.swallow("threads")
         finally:
             self._ended.set()
