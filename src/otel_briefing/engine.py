@@ -89,16 +89,9 @@ class Engine:
         self._intake.wake()
         if self._thread.is_current() or self._thread.join(timeout_s):
             return True
-        return self.abandon()
-
-    def abandon(self) -> bool:
-        """End the thread after the item at hand: no thread may be inside RE2 at the very end.
-
-        There the interpreter ends threads by force, and unwinding C++ so aborts the process.
-        """
+        # After the item at hand: at the very end of the process the interpreter ends threads by
+        # force, and one that is inside RE2 then aborts it, because C++ cannot be unwound so.
         self._leave_at = 0.0
-        self._stopping = True
-        self._intake.wake()
         return self._thread.join(LEAVE_S)
 
     def finish(self, timeout_s: float) -> None:

@@ -273,15 +273,10 @@ class Pipeline:
         with guard.guarded(__name__):
             self._exiting = True
             self._mark_ending()
-            if self._ending is not None and self._ending.signal == "SIGINT" and not self._warm:
-                # Compiling code, as imports of our own do, makes the interpreter forget that it
-                # has to die of SIGINT: what is not loaded by now stays so, and there is no page.
-                self._stopped = True
-                self._engine.abandon()
-                return
             self._engine.stop(STOP_S)
             if not self._open:
                 self.stop()
+            self._crashes.remember_interrupt()
 
     def stop(self) -> None:
         """Analyse what waits, write the last page, end the thread. Safe to call again."""
@@ -294,6 +289,7 @@ class Pipeline:
                 self._engine.stop(STOP_S)
                 self._engine.finish(STOP_S)
             self._stopped = True
+            self._crashes.remember_interrupt()
             self._crashes.uninstall()
             _forget(self)
 

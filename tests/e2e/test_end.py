@@ -89,9 +89,8 @@ def test_an_interrupt_amid_analysis_aborts_nothing(run, pause_s):
         time.sleep({pause_s})
         raise KeyboardInterrupt
     """)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGINT or "KeyboardInterrupt" in err
-    assert process.returncode in {-signal.SIGINT, 130}
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGINT, signal.SIGTERM])

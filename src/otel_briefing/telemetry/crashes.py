@@ -7,6 +7,7 @@ import functools
 import os
 import sys
 import threading
+from contextlib import suppress
 from time import time_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -140,6 +141,16 @@ class CrashHooks:
     def mark_signal(self, name: str) -> None:
         """Note that the process ends by a signal; that outweighs everything else."""
         self._end, self._fate = End(f"signal {name}", None, name), []
+
+    def remember_interrupt(self) -> None:
+        """Let the interpreter die of SIGINT where it would have; call it after work at the end.
+
+        It keeps that in mind only until code is compiled and run, as imports of ours do; running
+        such code that is interrupted sets it again (CPython, `run_eval_code_obj`).
+        """
+        if self._end is not None and self._end.signal == "SIGINT":
+            with suppress(KeyboardInterrupt):
+                exec("raise KeyboardInterrupt", {})  # noqa: S102
 
     def ending(self) -> End:
         """Tell how the process ends. Meant for its very end, when the main thread is through."""
