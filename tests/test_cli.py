@@ -522,15 +522,23 @@ def test_doctor_looks_at_the_configuration(setting, said, run, state, monkeypatc
     assert (code, said in out) == (1, True)
 
 
-def test_doctor_tells_of_drops_a_vanished_process_and_other_pages(run, state, installed):
+def test_doctor_tells_of_drops_a_vanished_process_and_the_others(run, state, installed):
     """What was lost, who is gone, who else writes here, and which version it was."""
     gone = {"pid": DEAD_PID, "create_time": 1.0, "ended": None}
-    state.write(process=gone, drops={"analysis queue": 1234}, versions={"otel-briefing": "0.0.1"})
-    (state.folder / f"briefing-{os.getpid()}.md").write_text("mine")
-    (state.folder / "briefing-x.md").write_text("nobody's")
+    other = {"pid": DEAD_PID, "create_time": 1.0, "service": "pay", "door": {"logs": "left"}}
+    state.write(
+        process=gone,
+        processes=[other],
+        hub="disk I/O error",
+        drops={"analysis queue": 1234},
+        versions={"otel-briefing": "0.0.1"},
+    )
     report = json.loads(run("doctor", "--json")[1])
-    assert report["other pages"] == [{"file": f"briefing-{os.getpid()}.md", "alive": True}]
+    assert report["processes"] == [
+        {"pid": str(DEAD_PID), "service": "pay", "alive": False, "logs": "left"}
+    ]
     said = "\n".join(report["findings"])
+    assert "The hub of the processes is not in use: disk I/O error." in said
     assert "1,234 dropped: analysis queue." in said
     assert f"pid {DEAD_PID} vanished: killed or crashed; its page is history." in said
     assert "The process ran otel-briefing 0.0.1" in said

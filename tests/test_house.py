@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "publisher": {"issues", "telemetry", "state", "briefing", "config"},
     "pipeline": {"issues", "telemetry", "state", "briefing", "config", *WIRING},
     "hook": {"pipeline", "config", "telemetry"},
-    "cli": {"pipeline", "config", "state"},
+    "faces": {"state", "issues", "briefing"},
+    "cli": {"pipeline", "config", "state", "faces"},
 }
 
 

@@ -19,8 +19,9 @@ def pipeline(tmp_path):
 def test_a_change_that_the_throttle_put_off_is_due_before_anything_is_warm(pipeline, monkeypatch):
     """Two failures in the first moment: the second waits a quarter of a second, not for warm-up."""
     now = time.monotonic()
-    monkeypatch.setattr(publisher.time, "monotonic", lambda: now)
     assert not pipeline.due(changed=False)
+    pipeline.publish()
+    monkeypatch.setattr(publisher.time, "monotonic", lambda: now)
     assert pipeline.due(changed=True)
     pipeline.publish()
     assert not pipeline.due(changed=True)

@@ -25,7 +25,6 @@ _MOST_EXPORTERS = 16  # each may cost a second
 _MOST_FILES = 20_000
 _OURS = "otel_briefing"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_PAGE_OF_PID = re.compile(r"briefing-(\d{1,10})\.md")
 _DISTRIBUTIONS = (
     "otel-briefing",
     "opentelemetry-api",
@@ -58,7 +57,8 @@ def examine(page: Page) -> Report:
         "process": _process(page, findings),
         "door": {name: one_line(said) for name, said in mapping(page.data.get("door")).items()},
         "exporters": list(_exporters(page, findings)),
-        "other pages": _other_pages(page),
+        "processes": _processes(page),
+        "hub": _hub(page, findings),
         "drops": _drops(page, findings),
         "versions": _versions(page, findings),
     }
@@ -207,13 +207,29 @@ def _why_unreachable(host: str, port: int) -> str:
     return ""
 
 
-def _other_pages(page: Page) -> list[dict[str, Any]]:
+def _processes(page: Page) -> list[dict[str, Any]]:
+    """List the processes that share the page, and what the door did in each."""
+    return [
+        {
+            "pid": one_line(each.get("pid")),
+            "service": one_line(each.get("service")),
+            "alive": is_running(each.get("pid"), each.get("create_time")),
+            "logs": one_line(mapping(each.get("door")).get("logs")),
+        }
+        for each in map(mapping, items(page.data.get("processes")))
+    ]
+
+
+def _hub(page: Page, findings: list[str]) -> dict[str, Any]:
+    """Say whether the processes share what they know."""
+    said = one_line(page.data.get("hub"))
+    if said and said != "in use":
+        findings.append(f"The hub of the processes is not in use: {said}.")
     try:
-        names = sorted(path.name for path in page.folder.iterdir())
+        size = (page.folder / "state.db").stat().st_size
     except OSError:
-        return []
-    found = (_PAGE_OF_PID.fullmatch(name) for name in names)
-    return [{"file": hit[0], "alive": is_running(int(hit[1]), None)} for hit in found if hit]
+        size = 0
+    return {"state": said or "not known", "size_bytes": size}
 
 
 def _drops(page: Page, findings: list[str]) -> dict[str, Any]:

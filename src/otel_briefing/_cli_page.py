@@ -105,6 +105,7 @@ class Page:
     text: str
     data: dict[str, Any]
     problem: str
+    hub_processes: list[dict[str, Any]]  # those that the hub names, where the data do not
 
     @property
     def exists(self) -> bool:
@@ -115,6 +116,19 @@ class Page:
     def process(self) -> dict[str, Any]:
         """The process that wrote it."""
         return mapping(self.data.get("process"))
+
+    @property
+    def processes(self) -> list[dict[str, Any]]:
+        """Every process that had not ended when it was written."""
+        own = [self.process] if self.process and self.process.get("ended") is None else []
+        told = own + [mapping(each) for each in items(self.data.get("processes"))]
+        return told or self.hub_processes
+
+    @property
+    def all_issues(self) -> list[dict[str, Any]]:
+        """Every issue that is remembered: those of now, then resolved ones and earlier runs'."""
+        found = (mapping(issue) for issue in items(self.data.get("other_issues")))
+        return self.issues + [issue for issue in found if issue]
 
     @property
     def state(self) -> str:
@@ -132,11 +146,11 @@ class Page:
     @property
     def alive(self) -> bool:
         """Whether the process of the page runs; without its data, whether the page is fresh."""
-        if not self.data:
-            return self.exists and not self._overdue and self.state != _NOT_RUNNING
-        if self.process.get("ended") is not None or self.state == _NOT_RUNNING:
+        if self.state == _NOT_RUNNING:
             return False
-        return is_running(self.process.get("pid"), self.process.get("create_time"))
+        if not self.processes:
+            return not self.data and self.exists and not self._overdue
+        return any(is_running(p.get("pid"), p.get("create_time")) for p in self.processes)
 
     @property
     def live(self) -> bool:
@@ -152,16 +166,18 @@ class Page:
         if self.live or said or not self.exists:
             return ""
         subject = subject or "the page below"
-        pid = one_line(self.process.get("pid")) or "?"
+        pid = one_line((self.process or next(iter(self.processes), {})).get("pid")) or "?"
         ended = self.process.get("ended")
         if ended is not None:
             how = one_line(mapping(ended).get("how")) or "not seen how"
             return f"pid {pid} ended ({how}); {subject} is history."
-        if self.data and not self.alive:
+        if self.processes and not self.alive:
             return f"pid {pid} vanished: killed or crashed; {subject} is history."
         until = self._valid_until
         since = f"it was valid until {until:%Y-%m-%dT%H:%M:%SZ}" if until else "it names no end"
-        who = f"pid {pid} runs, but may hang" if self.data else "whether the app runs is not known"
+        who = "whether the app runs is not known"
+        if self.processes:
+            who = f"pid {pid} runs, but may hang"
         opening = subject[0].upper() + subject[1:]
         return f"{opening} is history: {since} and was not rewritten since; {who}."
 
@@ -183,7 +199,7 @@ class Page:
 
     def known_ids(self) -> list[str]:
         """Return the ids that may be asked for: those on the page first, then those with a file."""
-        ids = [one_line(mapping(each).get("id")) for each in items(self.data.get("active_issues"))]
+        ids = [one_line(issue.get("id")) for issue in self.all_issues]
         try:
             found = sorted(path.stem for path in (self.folder / "issues").glob("*.md"))
         except OSError:
@@ -234,7 +250,20 @@ def read_page(folder: Path) -> Page:
     version = data.get("schema_version")
     if isinstance(version, int) and version > _SCHEMA_VERSION:
         problem = f"dashboard.json has schema {version}, this command knows {_SCHEMA_VERSION}"
-    return Page(folder, text, data, problem)
+    return Page(folder, text, data, problem, [] if data else _hub_processes(folder))
+
+
+def _hub_processes(folder: Path) -> list[dict[str, Any]]:
+    """Return the processes that the hub knows and whose end it does not."""
+    if not (folder / "state.db").is_file():
+        return []
+    from otel_briefing.faces.queries import Queries  # noqa: PLC0415 (rarely)
+
+    try:
+        found = Queries(folder).unended()
+    except BriefingError:
+        return []
+    return [{"pid": run.pid, "create_time": run.create_time} for run in found]
 
 
 def _read(path: Path) -> tuple[str, str]:

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -18,7 +20,7 @@ from otel_briefing._cli_page import (
     USAGE,
     Page,
     UnknownIssueError,
-    items,
+    moment,
     one_line,
     plain,
     read_page,
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _POLL_S = 0.5
+_VERIFIED = {"FIXED": FINE, "STILL FAILING": ISSUES, "CHANGED": ISSUES, "MASKED": ISSUES}
+_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_LONGEST_WAIT_S = 86_400.0
 _INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 _PIPE_CLOSED = 141  # 128 + SIGPIPE
 _CLEAR = "\x1b[2J\x1b[H"
@@ -40,17 +46,21 @@ examples:
   otel-briefing show --watch             print it again whenever it changes
   otel-briefing issues --json            the issues, for a script
   otel-briefing issue i-90c4             everything about one issue; the start of its id will do
+  otel-briefing verify i-90c4 --wait 30  is it fixed? asked again for up to 30 s
+  otel-briefing diff --since 10m         what began, ended or was changed in the last ten minutes
   otel-briefing doctor                   how we got in, exporters, state folder, versions
   otel-briefing check-config app.yaml    every option, its value and where it comes from
   otel-briefing --state-dir /srv/x show  another folder than the one that is found from here
 
 exit codes:
-  0  fine: show, issues: a live page and no issue; issue: printed; doctor: nothing amiss;
-     check-config: the file can be used
-  1  show, issues: there are issues (also when the app has ended since); doctor: something amiss
+  0  fine: show, issues: a live page and no issue; issue, diff: printed; verify: FIXED; doctor:
+     nothing amiss; check-config: the file can be used
+  1  show, issues: there are issues (also when the app has ended since); verify: STILL FAILING,
+     CHANGED or MASKED; doctor: something amiss
   2  the call or its input is wrong: arguments, an unknown issue, a file that cannot be used
   3  show, issues: no issue is known, but nothing live says so: no briefing found, the app has
-     ended or vanished, or its page is overdue; issue: no briefing found
+     ended or vanished, or its page is overdue; issue, diff: no briefing found; verify: NOT TESTED,
+     OLD CODE or APP NOT RUNNING
   130 interrupted (show --watch: 0); 141 the reader of the output went away
 """
 
@@ -108,8 +118,24 @@ def _parser() -> argparse.ArgumentParser:
 
     show = add("show", _show, "print the page")
     show.add_argument("--watch", action="store_true", help="print it again whenever it changes")
-    add("issues", _issues, "list the issues")
+    issues = add("issues", _issues, "list the issues")
+    issues.add_argument(
+        "--all", action="store_true", help="also the resolved ones, and those of earlier runs"
+    )
     add("issue", _issue, "print everything about one issue").add_argument("id", metavar="ID")
+    verify = add("verify", _verify, "say whether an issue is fixed")
+    verify.add_argument("id", metavar="ID")
+    verify.add_argument(
+        "--wait", metavar="S", type=_seconds, default=0.0, help="ask again for up to S seconds"
+    )
+    diff = add("diff", _diff, "list what began, ended or was changed")
+    diff.add_argument(
+        "--since",
+        metavar="T",
+        type=_moment,
+        required=True,
+        help="90s, 10m, 2h, 1d, or a time such as 2026-11-22T14:30:00Z",
+    )
     add("doctor", _doctor, "look for what keeps us from working")
     check = add("check-config", _check_config, "check a configuration file")
     check.add_argument("file", metavar="FILE")
@@ -206,12 +232,14 @@ def _issues(args: argparse.Namespace) -> int:
         text = page.problem if page.exists else _no_page(page)
         return _fail(args, text, NOTHING_LIVE)
     if args.json:
-        _print_json({"alive": page.alive, "state": page.state, "issues": page.issues})
+        listed = page.all_issues if args.all else page.issues
+        _print_json({"alive": page.alive, "state": page.state, "issues": listed})
         return page.exit_code
     notice = page.notice("what is below")
     if notice:
         print(f"{notice}\n")
-    print(_table(page.issues) if page.issues else f"No issue. The page says: {page.state}.")
+    listed = page.all_issues if args.all else page.issues
+    print(_table(listed) if listed else f"No issue. The page says: {page.state}.")
     return page.exit_code
 
 
@@ -234,8 +262,8 @@ def _issue(args: argparse.Namespace) -> int:
     except UnknownIssueError as error:
         return _fail(args, str(error), USAGE)
     text = page.issue_text(issue_id)
-    on_page = (i for i in items(page.data.get("active_issues")) if isinstance(i, dict))
-    facts = next((issue for issue in on_page if issue.get("id") == issue_id), {"id": issue_id})
+    found = (issue for issue in page.all_issues if issue.get("id") == issue_id)
+    facts = next(found, {"id": issue_id})
     if args.json:
         _print_json({**facts, "markdown": text, "alive": page.alive})
     else:
@@ -252,6 +280,71 @@ def _issue_lines(facts: dict[str, Any]) -> str:
         for name, value in facts.items()
         if value not in (None, "", [])
     )
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from otel_briefing.faces.queries import Queries  # noqa: PLC0415 (the others do without it)
+
+    page = read_page(_state_dir(args))
+    if not page.exists:
+        return _fail(args, _no_page(page), NOTHING_LIVE)
+    try:
+        issue_id = page.find_issue(args.id)
+        verdict = Queries(page.folder).verify(issue_id, args.wait)
+    except UnknownIssueError as error:
+        return _fail(args, str(error), USAGE)
+    except KeyError:
+        return _fail(args, f"{args.id} is no longer remembered", USAGE)
+    except BriefingError as error:
+        return _fail(args, str(error), NOTHING_LIVE)
+    if args.json:
+        _print_json({"id": issue_id, "verdict": verdict.word, "why": verdict.why})
+    else:
+        print(plain(f"{issue_id} {verdict.word}: {verdict.why}"))
+    return _VERIFIED.get(verdict.word, NOTHING_LIVE)
+
+
+def _diff(args: argparse.Namespace) -> int:
+    from otel_briefing.faces.queries import Queries  # noqa: PLC0415 (the others do without it)
+
+    folder = _state_dir(args)
+    try:
+        changes = Queries(folder).since(args.since)
+    except BriefingError as error:
+        return _fail(args, str(error), NOTHING_LIVE)
+    rows = [(_iso(change.at_ns), change.what, one_line(change.text)) for change in changes]
+    if args.json:
+        _print_json([dict(zip(("at", "what", "text"), row, strict=True)) for row in rows])
+        return FINE
+    for at, what, text in rows:
+        print(f"{at}  {what:<9}  {text}")
+    if not rows:
+        print("Nothing began, ended or was changed since then.")
+    return FINE
+
+
+def _iso(at_ns: int) -> str:
+    return dt.datetime.fromtimestamp(at_ns / 1e9, dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _seconds(text: str) -> float:
+    """Read a number of seconds."""
+    seconds = float(text)
+    if not 0 <= seconds <= _LONGEST_WAIT_S:
+        raise ValueError(text)
+    return seconds
+
+
+def _moment(text: str) -> int:
+    """Read a time, or how long ago it was; in ns since the epoch."""
+    if (ago := _AGO.fullmatch(text.strip())) is not None:
+        return time.time_ns() - int(float(ago[1]) * _UNITS_S[ago[2]] * 1e9)
+    at = moment(text.strip())
+    if at is None:
+        raise argparse.ArgumentTypeError(
+            f"{one_line(text)!r} is no time; allowed: 90s, 10m, 2h, 1d, 2026-11-22T14:30:00Z"
+        )
+    return int(at.timestamp() * 1e9)
 
 
 def _doctor(args: argparse.Namespace) -> int:

@@ -15,13 +15,22 @@ if TYPE_CHECKING:
 
     from otel_briefing.events import Event
     from otel_briefing.issues.analyzer import IssueAnalyzer
-    from otel_briefing.state.store import IssueStore
+    from otel_briefing.issues.deltas import Deltas
     from otel_briefing.telemetry.intake import Intake
 
 BATCH = 256
 TICK_S = 0.25
+LOOK_S = 0.1  # how often the one who renders looks at what the others have written
 GATHER_S = 0.02
 LEAVE_S = 3.0  # longer than anything takes that cannot be left, such as compiling the patterns
+
+
+class Memory(Protocol):
+    """Whoever keeps what was found."""
+
+    def remember(self, deltas: Deltas | None) -> bool:
+        """Keep it; tell whether a page would say something new."""
+        ...
 
 
 class Publisher(Protocol):
@@ -52,7 +61,7 @@ class Engine:
         intake: Intake,
         adapt: Callable[[Any], Event],
         analyzer: Callable[[], IssueAnalyzer],
-        store: IssueStore,
+        memory: Memory,
         publisher: Publisher,
         *,
         on_tick: Callable[[], None] = lambda: None,
@@ -61,7 +70,7 @@ class Engine:
         self._adapt = adapt
         self._get_analyzer = analyzer
         self._analyzer: IssueAnalyzer | None = None
-        self._store = store
+        self._memory = memory
         self._publisher = publisher
         self._on_tick = on_tick
         self._stopping = False
@@ -103,7 +112,7 @@ class Engine:
 
     def _run(self) -> None:
         while not self._stopping:
-            self._intake.wait(min(TICK_S, self._publisher.due_in()))
+            self._intake.wait(min(LOOK_S, self._publisher.due_in()))
             self._guarded_step()
             # Errors come in bursts: let some gather, instead of being woken for each.
             threads.sleep(GATHER_S)
@@ -153,9 +162,7 @@ class Engine:
             self._next_tick = now + TICK_S
             self._on_tick()
         if self._analyzer is None:
-            return False
+            return self._memory.remember(None)
         if tick:
             self._analyzer.tick(time.time_ns())
-        deltas = self._analyzer.drain()
-        self._store.apply(deltas)
-        return deltas.changed or any(delta.count for delta in deltas.issues.values())
+        return self._memory.remember(self._analyzer.drain())

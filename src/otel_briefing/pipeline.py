@@ -17,8 +17,7 @@ from otel_briefing.engine import TICK_S, Engine
 from otel_briefing.events import FATAL, WARN, LogEvent, by_level
 from otel_briefing.issues.model import Ending, ProcessRun
 from otel_briefing.state.folder import find_root, find_state_dir
-from otel_briefing.state.store import MemoryStore
-from otel_briefing.telemetry import guard, processors, stacks, threads
+from otel_briefing.telemetry import child_exit, guard, processors, stacks, threads
 from otel_briefing.telemetry.adapt import Adapter, is_large
 from otel_briefing.telemetry.crashes import Crash, CrashHooks
 from otel_briefing.telemetry.intake import Intake
@@ -28,7 +27,10 @@ if TYPE_CHECKING:
 
     from otel_briefing.config import EnhancedLoggingConfig
     from otel_briefing.issues.analyzer import IssueAnalyzer
+    from otel_briefing.issues.deltas import Deltas
     from otel_briefing.publisher import PagePublisher
+    from otel_briefing.state.hub import Hub
+    from otel_briefing.state.store import SharedStore
     from otel_briefing.telemetry.handler import BriefingLoggingHandler
 
 WARM_UP_AFTER_NS = 2_000_000_000  # what start-up need not wait for is loaded then
@@ -62,25 +64,32 @@ class Pipeline:
         self._crashes = CrashHooks(self._on_crash)
         self._wire()
 
-    def _wire(self) -> None:
-        """Make everything that belongs to this very process; done again in a forked child."""
+    def _wire(self, *, family: str = "", hub: bool = True) -> None:
+        """Make everything that belongs to this very process; done again in a forked child.
+
+        That is of its parent's `family`, and may have to do without a hub.
+        """
         config = self.config
         self._making = threads.new_lock()  # the analysis thread asks too: never the lock of `stop`
         cwd = _cwd()
+        state_dir = find_state_dir(config.state_dir, cwd)
         self._intake = Intake(config.analysis_queue_size)
         self._analyzer: IssueAnalyzer | None = None
-        self.store = MemoryStore(config.max_issues, config.resolve_after_s)
-        self.run = _this_run(cwd)
+        self.run = _this_run(cwd)._replace(family=family or os.urandom(8).hex())
+        self._store: SharedStore | None = None
+        self._hub: Hub | None = None
+        self._with_hub = hub
         self._namespace = _resource_attributes().get("service.namespace", "")
-        self._place = (find_state_dir(config.state_dir, cwd), find_root(cwd))
+        self._place = (state_dir, find_root(cwd))
         self._publisher: PagePublisher | None = None
+        self._early: list[Deltas] = []  # what came before the store was worth its making
         self._ending: Ending | None = None
         self._warm = False
         self._engine = Engine(
             self._intake,
             Adapter(self.run.service).event,
             lambda: self.analyzer,
-            self.store,
+            self,
             self,
             on_tick=self._on_tick,
         )
@@ -93,8 +102,12 @@ class Pipeline:
         atexit.register(self._at_exit)
         if hasattr(os, "register_at_fork"):
             # These hooks cannot be unregistered: hold the pipeline weakly.
-            me = weakref.ref(self)
-            os.register_at_fork(after_in_child=lambda: _in_child(me()))
+            fork = _Fork(weakref.ref(self))
+            os.register_at_fork(
+                before=fork.before,
+                after_in_parent=fork.after_in_parent,
+                after_in_child=fork.after_in_child,
+            )
 
     # What the door asks for.
 
@@ -154,7 +167,41 @@ class Pipeline:
         if self._exiting and not self._open:
             self.stop()
 
-    # The publisher, made on the analysis thread: it is heavy, and start-up should not wait.
+    # The store and the publisher, made on the analysis thread: start-up should not wait for them.
+
+    @property
+    def store(self) -> SharedStore:
+        """What this process knows, and the others with it; for the analysis thread alone."""
+        if self._store is None:
+            from otel_briefing.state.hub import Hub  # noqa: PLC0415
+            from otel_briefing.state.store import SharedStore  # noqa: PLC0415
+
+            self._hub = Hub(self._place[0], threads.new_lock()) if self._with_hub else None
+            self._store = SharedStore(
+                self._hub,
+                self.run,
+                lambda: self.publisher.facts_json(),  # noqa: PLW0108  # made later than this
+                max_issues=self.config.max_issues,
+                resolve_after_s=self.config.resolve_after_s,
+                renders=False,
+            )
+        return self._store
+
+    def remember(self, deltas: Deltas | None) -> bool:
+        """Keep what was found; tell whether a page would say something new."""
+        new = deltas is not None and (
+            deltas.changed or any(tally.count for tally in deltas.issues.values())
+        )
+        if self._store is None and not (new or self._warm):
+            if deltas is not None:
+                self._early.append(deltas)
+            return False
+        for early in self._early:
+            self.store.apply(early)
+        self._early.clear()
+        if deltas is not None:
+            self.store.apply(deltas)
+        return self.store.sync(urgent=new)
 
     def due(self, changed: bool) -> bool:
         """Tell whether a page must be written now."""
@@ -184,14 +231,11 @@ class Pipeline:
         if self._publisher is None:
             from otel_briefing.publisher import PagePublisher  # noqa: PLC0415
 
-            state_dir, root = self._place
             self._publisher = PagePublisher(
                 self.config,
-                self.run,
                 self.store,
                 self._facts,
-                state_dir,
-                root,
+                self._place,
                 self.tracker,
                 self._namespace,
             )
@@ -293,8 +337,20 @@ class Pipeline:
             self._crashes.uninstall()
             _forget(self)
 
-    def after_fork(self) -> None:
-        """Begin anew in a forked child: its threads are gone, and the page is its parent's."""
+    def before_fork(self) -> bool:
+        """Hold the hub still, if that takes no time; tell whether it is."""
+        return self._hub is None or self._hub.before_fork()
+
+    def after_fork_in_parent(self, held: bool) -> None:
+        """Go on with the hub."""
+        if self._hub is not None:
+            self._hub.after_fork_in_parent(held)
+
+    def after_fork(self, held: bool) -> None:
+        """Begin anew in a forked child: its threads are gone, and so is its parent's hub.
+
+        Where the hub was in use at the fork, SQLite itself may hang in the child: it does without.
+        """
         self._lock = threads.new_lock()
         if self._stopped:
             return
@@ -306,15 +362,44 @@ class Pipeline:
             span.forget()
         self._crashes.forget()
         guard.swallowed.clear()
-        self._wire()
+        if self._hub is not None:
+            self._hub.after_fork_in_child()
+        self._wire(family=self.run.family, hub=held)
         self._engine.start()
         self._stopped = False
+        child_exit.register(self, Pipeline.end_child)
+
+    def end_child(self) -> None:
+        """Write down the end of a worker process that will not get to `atexit`."""
+        self._exiting = True
+        self.stop()
 
 
-def _in_child(pipeline: Pipeline | None) -> None:
-    if pipeline is not None:
+class _Fork:
+    """The at-fork hooks of one pipeline; they cannot be unregistered, so they hold it weakly."""
+
+    def __init__(self, pipeline: weakref.ref[Pipeline]) -> None:
+        self._pipeline = pipeline
+        self._held = threading.local()  # two threads may fork at once
+
+    def before(self) -> None:
+        """Hold the hub still."""
+        self._held.value = False
         with guard.guarded(__name__):
-            pipeline.after_fork()
+            if (pipeline := self._pipeline()) is not None:
+                self._held.value = pipeline.before_fork()
+
+    def after_in_parent(self) -> None:
+        """Go on."""
+        with guard.guarded(__name__):
+            if (pipeline := self._pipeline()) is not None:
+                pipeline.after_fork_in_parent(self._held.value)
+
+    def after_in_child(self) -> None:
+        """Begin anew."""
+        with guard.guarded(__name__):
+            if (pipeline := self._pipeline()) is not None:
+                pipeline.after_fork(self._held.value)
 
 
 def _cwd() -> Path:
@@ -337,6 +422,7 @@ def _this_run(cwd: Path) -> ProcessRun:
         started_ns=time.time_ns(),
         environment=attributes.get("deployment.environment.name", ""),
         version=attributes.get("service.version", ""),
+        parent_pid=os.getppid(),
     )
 
 

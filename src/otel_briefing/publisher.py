@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When a page is due and what goes into it: the state of one process, as a snapshot, to files."""
+"""When a page is due and what goes into it: the state of all processes, as a snapshot, to files."""
 
 from __future__ import annotations
 
@@ -8,32 +8,31 @@ import json
 import logging
 import platform
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
-
-import psutil
 
 from otel_briefing.briefing.render_clock import RenderClock
 from otel_briefing.briefing.service import live
 from otel_briefing.briefing.writer import PageWriter
 from otel_briefing.events import by_level
 from otel_briefing.exceptions import StateError
-from otel_briefing.issues.model import ProcessRun, Snapshot, Traffic
+from otel_briefing.issues.model import IssueState, Snapshot, Traffic
 from otel_briefing.state import folder
-from otel_briefing.state.owner import PageOwner
+from otel_briefing.state.surroundings import Surroundings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from otel_briefing.briefing.status_tracker import SystemStatusTracker
     from otel_briefing.config import EnhancedLoggingConfig
-    from otel_briefing.state.store import IssueStore
+    from otel_briefing.issues.model import ProcessRun, SystemIssue
+    from otel_briefing.state.roster import Member
+    from otel_briefing.state.store import SharedStore
 
 FIRST_PAGE_S = 1.0  # nothing to say yet: the first page can wait until the program has started
-OWN_PAGE_AFTER_S = 10.0  # a quiet process without the main page does not clutter the folder
-SHORT_RUN_S = 2.0
-KEEP_OTHER_PAGES = 20
-MAIN_PAGE = "briefing.md"
+LOOK_AROUND_S = 30.0  # how often sources that were loaded since are looked at
+ENDED_SHOWN_NS = 300_000_000_000  # for so long the end of one process among others is shown
 _DISTRIBUTIONS = (
     "otel-briefing",
     "opentelemetry-sdk",
@@ -45,36 +44,31 @@ _DISTRIBUTIONS = (
 class PagePublisher:
     """Compose snapshots and have them written. The analysis thread uses it.
 
-    `facts` returns what only the pipeline knows: door, exporters, seen, drops, not_known.
+    `facts` returns what only the pipeline knows: door, exporters, seen, spans, drops, not_known,
+    ending.
     """
 
     def __init__(  # noqa: PLR0917  # wired in one place
         self,
         config: EnhancedLoggingConfig,
-        run: ProcessRun,
-        store: IssueStore,
+        store: SharedStore,
         facts: Callable[[], Mapping[str, Any]],
-        state_dir: Path,
-        root: Path,
+        place: tuple[Path, Path],
         tracker: SystemStatusTracker,
         title: str = "",
     ) -> None:
         self._config = config
-        self._run = run
         self._store = store
         self._facts = facts
-        self._root = root
-        self._title = title or root.name or "app"
-        self._folder = state_dir
-        self._clock = RenderClock(config.briefing_debounce_s, config.briefing_update_interval)
+        self._folder, self._root = place
+        self._title = title or self._root.name or "app"
+        self._configured(frozenset())
         config.subscribe(self._configured)
         self._started = time.monotonic()
         self._number = 0
-        self._owner: PageOwner | None = None
         self._writer: PageWriter | None = None
-        self._create_time = 0.0
-        self._extra: dict[str, Any] = {}
-        self._page = MAIN_PAGE
+        self._around = Surroundings(self._root, self._folder, store.process.version)
+        self._look_at = 0.0
         self.last_error = ""
         self._tracker = tracker
 
@@ -88,7 +82,9 @@ class PagePublisher:
         )
 
     def due(self, changed: bool) -> bool:
-        """Tell whether a page must be written now."""
+        """Tell whether a page must be written now, by this process."""
+        if not self._store.renders:
+            return False
         now = time.monotonic()
         if not changed and not self._number and now - self._started < FIRST_PAGE_S:
             return False
@@ -99,108 +95,166 @@ class PagePublisher:
         now = time.monotonic()
         return max(0.01, self._clock.next_due(now) - now)
 
-    def snapshot(self) -> Snapshot:
-        """Return everything that is known now."""
-        now_ns = time.time_ns()
-        picture = self._store.picture(now_ns)
-        facts = self._facts()
-        records = by_level(dict(enumerate(facts["seen"])))
-        self._tracker.update_from(picture.components)
-        return Snapshot(
-            number=self._number,
-            at_ns=now_ns,
-            title=self._title,
-            run=self._run._replace(ending=facts["ending"]),
-            root=str(self._root),
-            issues=picture.issues,
-            operations=picture.operations,
-            components=picture.components,
-            traffic=Traffic(records, facts["spans"], self._run.started_ns, now_ns),
-            moments=picture.moments,
-            not_known=[*facts["not_known"], *self._others(), *_levels_not_seen()],
-            drops={**facts["drops"], **{f"store {k}": n for k, n in picture.dropped.items()}},
-            door=facts["door"],
-        )
-
     def publish(self) -> None:
         """Write the page, the dashboard and the issue files, if it is this process's turn."""
-        if not (self._config.briefing_enabled or self._config.dashboard_enabled):
+        ending = self._facts()["ending"]
+        self._look_around(last=ending is not None)
+        if ending is not None:
+            self._store.end(ending)
+        elif not self._store.me:
+            self._store.sync()  # nobody has been asked yet who renders
+        if not self._store.renders or not self._ready():
             return
-        if not self._ready():
-            return
-        assert self._owner is not None  # noqa: S101  # _ready has seen to it
-        assert self._writer is not None  # noqa: S101
-        mine = self._owner.claim()
-        self._number += 1
+        assert self._writer is not None  # noqa: S101  # _ready has seen to it
+        self._number = max(self._number + 1, self._writer.last_number() + 1)
         snapshot = self.snapshot()
-        if mine and not self._may_replace(snapshot):
-            return
-        self._move_to(MAIN_PAGE if mine else f"briefing-{self._run.pid}.md")
-        active, ending = bool(snapshot.issues), snapshot.run.ending is not None
-        quiet = not active and time.monotonic() - self._started < OWN_PAGE_AFTER_S
-        if not mine and (quiet or (ending and not active)):
-            return
-        extra = {**self._extra, "exporters": self._facts()["exporters"]}
-        if not self._writer.write(snapshot, page_name=self._page, extra=extra):
+        may_replace = self._store.may_replace
+        if not self._writer.write(snapshot, extra=self._extra(), may_replace=may_replace):
             self.last_error = self._writer.last_error
-        if ending and mine:
-            self._owner.release()
+        if ending is not None:
+            self._store.leave()
+
+    def _look_around(self, *, last: bool) -> None:
+        now = time.monotonic()
+        if last or now > self._look_at:
+            self._look_at = now + LOOK_AROUND_S
+            self._store.set_circumstances(self._around.now())
 
     def _ready(self) -> bool:
-        """Create the folder where it is not there; one that cannot be used is said once."""
+        """Create the folder where it is not there; tell whether there is anything to write."""
+        if not (self._config.briefing_enabled or self._config.dashboard_enabled):
+            return False
         try:
             folder.prepare(self._folder)
         except StateError as error:
             self.last_error = str(error)
             return False
-        if self._writer is not None:
-            return True
-        self._create_time = psutil.Process(self._run.pid).create_time()
-        self._owner = PageOwner(self._folder, self._run.pid, self._create_time)
-        self._writer = PageWriter(self._folder, self._config, tracker=self._tracker)
-        live.writer = self._writer
-        self._extra = {
-            "create_time": self._create_time,
-            "python": platform.python_version(),
-            "versions": {name: _version(name) for name in _DISTRIBUTIONS},
-        }
+        if self._writer is None:
+            self._writer = PageWriter(self._folder, self._config, tracker=self._tracker)
+            live.writer = self._writer
         return True
 
-    def _may_replace(self, snapshot: Snapshot) -> bool:
-        """Keep what another command has to say when this one came and went without a word."""
-        short = time.monotonic() - self._started < SHORT_RUN_S
-        if not (snapshot.run.ending and short) or snapshot.issues:
-            return True
-        try:
-            last = json.loads((self._folder / "dashboard.json").read_text(encoding="utf-8"))
-            other = last["process"]["command"] != self._run.command
-            keep = other and bool(last["active_issues"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return True
-        return not keep
+    # What is said.
 
-    def _move_to(self, page: str) -> None:
-        if page == MAIN_PAGE != self._page:
-            (self._folder / self._page).unlink(missing_ok=True)
-        self._page = page
+    def snapshot(self) -> Snapshot:
+        """Return everything that is known now."""
+        now_ns = time.time_ns()
+        picture = self._store.picture(now_ns)
+        mine = self._facts()
+        self._tracker.update_from(picture.components)
+        members = self._store.members
+        told = self._told(members, mine)
+        run, others = self._watched(picture.issues, now_ns)
+        return Snapshot(
+            number=self._number,
+            at_ns=now_ns,
+            title=self._title,
+            run=run,
+            root=str(self._root),
+            issues=picture.issues,
+            operations=picture.operations,
+            components=picture.components,
+            traffic=_traffic([facts for _, facts in told], run, now_ns),
+            moments=picture.moments,
+            other_runs=others,
+            not_known=[*self._not_known(told), *_levels_not_seen()],
+            drops=_drops([facts for _, facts in told], picture.dropped),
+            door=mine["door"],
+            changes=self._changes(run.service),
+        )
 
-    def _others(self) -> list[str]:
-        """Name the pages of other processes, and clear away those nobody needs."""
+    def _told(
+        self, members: Iterable[Member], mine: Mapping[str, Any]
+    ) -> list[tuple[ProcessRun, Mapping[str, Any]]]:
+        """Return what every process of the present runs says of itself, this one first."""
+        present = {run.number for run in self._store.runs if run.current}
+        found: list[tuple[ProcessRun, Mapping[str, Any]]] = [(self._store.process, mine)]
+        for member in members:
+            if member.id != self._store.me and member.run in present:
+                facts = json.loads(member.facts)
+                found.append((member.process, facts if isinstance(facts, dict) else {}))
+        return found
+
+    def _watched(
+        self, issues: list[SystemIssue], now_ns: int
+    ) -> tuple[ProcessRun, list[ProcessRun]]:
+        """Choose the process that the page is about, and list the others."""
+        own = self._store.process
+        everybody = [m.process for m in self._store.members if m.id != self._store.me] + [own]
+        living = [process for process in everybody if process.ending is None]
+        active = (i for i in issues if i.state is not IssueState.RESOLVED and i.history.here)
+        service = next((issue.service for issue in active), own.service)
+        best = [p for p in living or everybody if p.service == service] or living or everybody
+        chosen = own if own in best else best[-1]
+        present = {run.number for run in self._store.runs if run.current}
+        since_ns = now_ns - ENDED_SHOWN_NS
+        recent = [
+            m.process
+            for m in self._store.members
+            if m.run in present and m.process.ending and m.process.ending.at_ns > since_ns
+        ]
+        return chosen, [p for p in [*living, *recent] if p.pid != chosen.pid]
+
+    def _not_known(self, told: list[tuple[ProcessRun, Mapping[str, Any]]]) -> list[str]:
+        """Join what the processes cannot see; what not all of them say is said with their names."""
+        who: dict[str, list[ProcessRun]] = {}
+        for process, facts in told:
+            for sentence in facts.get("not_known", ()):
+                who.setdefault(str(sentence), []).append(process)
         said = []
-        found = (path for path in self._folder.glob("briefing-*.md") if _pid_of(path))
-        pages = sorted(found, key=_mtime, reverse=True)
-        for page in pages[KEEP_OTHER_PAGES:]:
-            page.unlink(missing_ok=True)
-        for page in pages[:KEEP_OTHER_PAGES]:
-            pid = _pid_of(page)
-            if int(pid) == self._run.pid:
-                continue
-            alive = psutil.pid_exists(int(pid))
-            end = "its own page" if alive else "a last page before it ended"
-            said.append(f"Process {pid} shares this folder and has {end}: {page.name}.")
-        if self._owner is not None and (other := self._owner.other) is not None:
-            said.append(f"The main page belongs to process {int(other['pid'])}: {MAIN_PAGE}.")
+        for sentence, processes in who.items():
+            names = ", ".join(f"{p.service} pid {p.pid}" for p in processes[:3])
+            more = f" (+{len(processes) - 3})" if len(processes) > 3 else ""  # noqa: PLR2004
+            said.append(sentence if len(processes) == len(told) else f"{names}{more}: {sentence}")
+        if trouble := self._store.trouble():
+            said.insert(
+                0,
+                "The hub that the processes share is not in use: only what this process has seen "
+                f"is up to date.\n{trouble}",
+            )
         return said
+
+    def _changes(self, service: str) -> tuple[str, ...]:
+        return tuple(self._store.changes(service))
+
+    def facts_json(self) -> str:
+        """Return what this process tells the others of itself."""
+        return told_as_json(self._facts())
+
+    def _extra(self) -> dict[str, Any]:
+        return {
+            "create_time": self._store.process.create_time,
+            "python": platform.python_version(),
+            "versions": {name: _version(name) for name in _DISTRIBUTIONS},
+            "exporters": self._facts()["exporters"],
+            "hub": self._store.trouble() or "in use",
+            "processes": [
+                {"process": member.process, **json.loads(member.facts)}
+                for member in self._store.members
+                if not member.ended
+            ],
+        }
+
+
+def told_as_json(facts: Mapping[str, Any]) -> str:
+    """Write what a process tells of itself, without what only it needs."""
+    told = {key: value for key, value in facts.items() if key != "ending"}
+    return json.dumps(told, default=str)
+
+
+def _traffic(told: list[Mapping[str, Any]], run: ProcessRun, now_ns: int) -> Traffic:
+    seen: Counter[int] = Counter()
+    for facts in told:
+        seen.update(dict(enumerate(facts.get("seen", ()))))
+    spans = sum(int(facts.get("spans", 0)) for facts in told)
+    return Traffic(by_level(seen), spans, run.started_ns, now_ns)
+
+
+def _drops(told: list[Mapping[str, Any]], dropped: Mapping[str, int]) -> dict[str, int]:
+    drops: Counter[str] = Counter({f"store {key}": count for key, count in dropped.items()})
+    for facts in told:
+        drops.update(facts.get("drops", {}))
+    return dict(drops)
 
 
 def _levels_not_seen() -> list[str]:
@@ -215,16 +269,3 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _pid_of(page: Path) -> str:
-    """Return the digits of `briefing-<pid>.md`, or "" for a file that is not ours."""
-    pid = page.stem.removeprefix("briefing-")
-    return pid if pid.isdecimal() and pid.isascii() else ""
-
-
-def _mtime(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0

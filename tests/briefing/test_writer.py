@@ -83,26 +83,28 @@ def test_an_unchanged_issue_file_is_left_alone(folder):
     assert "900" in (folder / "issues/i-90c41a2b.md").read_text()
 
 
-def test_another_page_has_its_own_files(folder):
-    """A second process's page leaves the first one's files alone, and they go with it."""
+def test_who_may_no_longer_write_leaves_the_page(folder):
+    """Another process took over while this one made its page: nothing is replaced, nothing left."""
     PageWriter(folder, Config()).write(stories.pool_exhaustion())
-    PageWriter(folder, Config()).write(stories.import_crash(), page_name="briefing-42.md")
-    assert (folder / "issues-42/i-90c41a2b.md").exists()
-    assert (folder / "dashboard-42.json").exists()
-    assert 2 == len(list((folder / "issues").iterdir()))
-    (folder / "briefing-42.md").unlink()
-    PageWriter(folder, Config()).write(stories.pool_exhaustion())
-    assert not (folder / "issues-42").exists()
-    assert not (folder / "dashboard-42.json").exists()
+    before = (folder / "briefing.md").read_text(), (folder / "dashboard.json").read_text()
+    assert PageWriter(folder, Config()).write(stories.healthy(), may_replace=lambda: False)
+    assert before == ((folder / "briefing.md").read_text(), (folder / "dashboard.json").read_text())
+    assert not list(folder.glob(".*.tmp"))
 
 
-def test_hostile_ids_and_page_names_stay_inside(folder):
-    """An id that is no plain word has no file; a page name that is none is refused."""
+def test_the_number_of_the_page_goes_on_whoever_writes_it(folder):
+    """A process that takes over continues where the one before has stopped."""
+    writer = PageWriter(folder, Config())
+    assert 0 == writer.last_number()
+    writer.write(stories.pool_exhaustion())
+    assert 97 == PageWriter(folder, Config()).last_number()
+
+
+def test_hostile_ids_stay_inside(folder):
+    """An id that is no plain word has no file."""
     writer = PageWriter(folder, Config())
     writer.write(stories.snapshot(stories.issue(id="../../evil"), stories.issue(id="a/b")))
     assert [] == list((folder / "issues").iterdir())
-    assert not writer.write(stories.healthy(), page_name="../x.md")
-    assert "must look like" in writer.last_error
 
 
 def test_a_folder_that_cannot_be_is_survived(tmp_path):
@@ -193,9 +195,9 @@ def test_the_dashboard_is_the_snapshot_as_data():
         {"create_time": 12.5, "exporters": [{"name": "otlp", "n": 1}], "versions": {"a": "1"}},
     )
     keys = (
-        "schema_version timestamp valid_until page process versions door exporters system_health "
-        "components_summary active_issues operations traffic performance_metrics recommendations "
-        "quick_actions drops not_known"
+        "schema_version timestamp valid_until page process processes hub versions door exporters "
+        "system_health components_summary active_issues other_issues changes operations traffic "
+        "performance_metrics recommendations quick_actions drops not_known"
     )
     assert keys.split() == list(data)
     assert 12.5 == data["process"]["create_time"]

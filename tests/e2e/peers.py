@@ -71,13 +71,8 @@ class Run:
 
     @property
     def page(self) -> str:
-        """The page of the process that ran first."""
+        """The page: one for all processes."""
         return (self.state / "briefing.md").read_text(encoding="utf-8")
-
-    @property
-    def pages(self) -> str:
-        """All pages: each process has one until they share a hub."""
-        return "\n".join(p.read_text(encoding="utf-8") for p in sorted(self.state.glob("*.md")))
 
     def exported(self, name: str) -> list[dict[str, Any]]:
         """What the program's own exporter wrote; see `programs/_own_pipeline.py`."""

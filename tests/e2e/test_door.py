@@ -253,25 +253,23 @@ def test_configure_is_idempotent_and_takes_settings(no_distro: Environment) -> N
 # --- children ------------------------------------------------------------------------------------
 
 
-def test_a_spawned_child_has_a_page(no_distro: Environment, tmp_path: Path) -> None:
-    """A `multiprocessing` child started by spawn is watched on its own."""
+def test_a_spawned_child_is_on_the_page(no_distro: Environment, tmp_path: Path) -> None:
+    """A `multiprocessing` child started by spawn is watched, and belongs to its parent's run."""
     run = no_distro.run("spawn_child.py")
     assert run.returncode == 0, run.stderr
     pid = (tmp_path / "child.pid").read_text()
-    page = (run.state / f"briefing-{pid}.md").read_text(encoding="utf-8")
-    assert f"pid {pid}" in page
-    assert "fail.py:12 reserve" in page
-    assert pid in run.page
+    assert f"pid {pid} (ended)" in run.page
+    assert "fail.py:12 reserve" in run.page
 
 
-def test_a_subprocess_has_a_page_and_a_clean_environment(with_distro: Environment) -> None:
+def test_a_subprocess_is_on_the_page_and_has_a_clean_environment(with_distro: Environment) -> None:
     """A program started by ours is watched, and finds no variable that we set."""
     run = with_distro.run("subprocess_child.py")
     assert run.returncode == 0, run.stderr
     said = dict(line.split() for line in run.stdout.splitlines())
     assert said["auto"] == "None"
-    child = said["child"]
-    assert "fail.py:12 reserve" in (run.state / f"briefing-{child}.md").read_text(encoding="utf-8")
+    assert f"pid {said['child']} (ended)" in run.page
+    assert "fail.py:12 reserve" in run.page
 
 
 # --- the user's word -----------------------------------------------------------------------------

@@ -38,8 +38,8 @@ def run(tmp_path):
     return start
 
 
-def page(tmp_path, name="briefing.md"):
-    return (tmp_path / ".otel-briefing" / name).read_text()
+def page(tmp_path):
+    return (tmp_path / ".otel-briefing" / "briefing.md").read_text()
 
 
 def dashboard(tmp_path):
@@ -133,22 +133,19 @@ def test_a_record_from_another_age_does_not_stop_the_page(run, tmp_path):
 
 
 def test_a_forked_child_has_seen_nothing_yet(run, tmp_path):
-    """Its page does not rest on its parent's traffic."""
+    """What its parent saw before the fork is on the page once."""
     process = run("""
         for _ in range(50):
             log.error("parent")
         otel_briefing.configure().flush(5)
         pid = os.fork()
-        if not pid:
+        if pid:
+            os.waitpid(pid, 0)
+        else:
             log.error("child")
-            otel_briefing.configure().flush(5)
-            os._exit(0)
-        os.waitpid(pid, 0)
-        print(pid)
     """)
-    pid = int(process.communicate(timeout=60)[0])
-    data = json.loads((tmp_path / ".otel-briefing" / f"dashboard-{pid}.json").read_text())
-    assert data["traffic"]["records"] == {"ERROR": 1}
+    process.communicate(timeout=60)
+    assert dashboard(tmp_path)["traffic"]["records"] == {"ERROR": 51}
 
 
 def test_a_fork_in_a_folder_that_is_gone_ends_at_once(run, tmp_path):
@@ -236,26 +233,24 @@ def test_after_a_kill_the_command_says_that_the_pid_vanished(run, tmp_path):
     assert f"pid {process.pid} vanished" in shown.stdout
 
 
-def test_a_forked_child_has_a_page_of_its_own(run, tmp_path):
-    """What the child breaks is the child's; the parent's page names it."""
+def test_a_forked_child_is_on_its_parents_page(run, tmp_path):
+    """One page for both, and every count on it."""
     process = run("""
-        otel_briefing.configure().flush(5)
+        def work(who):
+            for _ in range(10):
+                log.error("%s is broken", who)
+        work("parent")
         pid = os.fork()
-        if not pid:
-            logging.getLogger("child").error("child is broken")
-            otel_briefing.configure().flush(5)
-            os._exit(0)
-        os.waitpid(pid, 0)
-        log.error("parent is broken")
-        otel_briefing.configure().flush(5)
-        print(pid)
+        if pid:
+            os.waitpid(pid, 0)
+            print(pid)
+        else:
+            work("child")
     """)
     pid = int(process.communicate(timeout=60)[0])
-    assert "child is broken" in page(tmp_path, f"briefing-{pid}.md")
-    assert f"Process {pid}" in page(tmp_path)
-    assert [issue["title"] for issue in dashboard(tmp_path)["active_issues"]] == [
-        "parent is broken"
-    ]
+    (issue,) = dashboard(tmp_path)["active_issues"]
+    assert issue["count"] == 20
+    assert f"app pid {pid} (ended)" in page(tmp_path)
 
 
 def test_a_short_quiet_command_leaves_the_page_of_another(run, tmp_path):

@@ -19,7 +19,8 @@ from otel_briefing.events import (
 )
 from otel_briefing.exceptions import PatternError
 from otel_briefing.issues.analyzer import MAX_PENDING, IssueAnalyzer
-from otel_briefing.state.store import MemoryStore
+from otel_briefing.issues.model import ProcessRun
+from otel_briefing.state.store import SharedStore
 
 S = 1_000_000_000
 T0 = 1_800_000_000 * S
@@ -50,7 +51,7 @@ class World:
 
     def __init__(self, **kwargs):
         self.analyzer = IssueAnalyzer(**kwargs)
-        self.store = MemoryStore()
+        self.store = SharedStore(None, ProcessRun(1, "shop", "python -m shop", "/", T0))
 
     def see(self, *events):
         for event in events:

@@ -3,12 +3,22 @@
 
 import pytest
 
-from otel_briefing.issues.assemble import KEEP_EXEMPLARS, KEEP_MESSAGES
-from otel_briefing.issues.deltas import SECOND, Deltas, IssueFacts
-from otel_briefing.issues.model import Exemplar, IssueState, Moment
-from otel_briefing.state.store import MAX_MOMENTS, MAX_OPERATIONS, MemoryStore
+from otel_briefing.issues.deltas import (
+    KEEP_EXEMPLARS,
+    KEEP_MESSAGES,
+    SECOND,
+    Deltas,
+    IssueFacts,
+)
+from otel_briefing.issues.model import Exemplar, IssueState, ProcessRun
+from otel_briefing.state.store import MAX_OPERATIONS, SharedStore
 
 T0 = 1_800_000_000 * SECOND
+
+
+def alone(**bounds):
+    """A store without a hub: what one process knows."""
+    return SharedStore(None, ProcessRun(1, "shop", "python -m shop", "/", T0), **bounds)
 
 
 def facts(name, severity=17, **more):
@@ -24,7 +34,7 @@ def seen(*names, at_ns=T0, severity=17, text="it broke"):
 
 def test_amounts_of_the_same_issue_add_up():
     """Counts, first and last; in whatever portions they come."""
-    store = MemoryStore()
+    store = alone()
     for second in (5, 1, 9):
         store.apply(seen("a", "a", at_ns=T0 + second * SECOND))
     (issue,) = store.picture(T0 + 10 * SECOND).issues
@@ -34,7 +44,7 @@ def test_amounts_of_the_same_issue_add_up():
 
 def test_an_issue_resolves_after_quiet_time_and_comes_back_as_regressed():
     """First new, then resolved, then regressed."""
-    store = MemoryStore(resolve_after_s=60)
+    store = alone(resolve_after_s=60)
     store.apply(seen("a"))
     states = [store.picture(T0).issues[0].state]
     states.append(store.picture(T0 + 61 * SECOND).issues[0].state)
@@ -45,7 +55,7 @@ def test_an_issue_resolves_after_quiet_time_and_comes_back_as_regressed():
 
 def test_when_full_the_least_urgent_gives_way_and_is_counted():
     """A flood of distinct warnings does not push out an error."""
-    store = MemoryStore(max_issues=20)
+    store = alone(max_issues=20)
     store.apply(seen("error"))
     for number in range(200):
         store.apply(seen(f"w{number}", severity=13))
@@ -57,7 +67,7 @@ def test_when_full_the_least_urgent_gives_way_and_is_counted():
 
 def test_one_issue_stays_small_however_often_it_occurs():
     """Examples, texts and slots of time are bounded; the first example stays."""
-    store = MemoryStore()
+    store = alone()
     for number in range(3000):
         at_ns = T0 + number * SECOND
         store.apply(seen("a", at_ns=at_ns, text=f"text {number}"))
@@ -67,12 +77,12 @@ def test_one_issue_stays_small_however_often_it_occurs():
     assert issue.exemplars[0].text == "text 0"
     assert len(issue.messages) == KEEP_MESSAGES
     assert issue.message_kinds == 100
-    assert len(store._issues[facts("a").fingerprint].slots) <= 70
+    assert len(store._pending.issues[facts("a").fingerprint].slots) <= 70
 
 
 def test_the_rate_is_that_of_the_last_minute():
     """Sixty in the last minute, nothing of the hour before."""
-    store = MemoryStore()
+    store = alone()
     store.apply(seen(*["a"] * 500, at_ns=T0))
     store.apply(seen(*["a"] * 60, at_ns=T0 + 3600 * SECOND))
     (issue,) = store.picture(T0 + 3605 * SECOND).issues
@@ -82,7 +92,7 @@ def test_the_rate_is_that_of_the_last_minute():
 
 def test_operations_beyond_the_bound_are_counted_not_kept():
     """Names that never repeat must not fill the memory."""
-    store = MemoryStore()
+    store = alone()
     deltas = Deltas()
     for number in range(MAX_OPERATIONS + 7):
         deltas.operation(("shop", "ENTRY", f"GET /{number}")).count(T0, 1000, failed=False)
@@ -94,7 +104,7 @@ def test_operations_beyond_the_bound_are_counted_not_kept():
 
 def test_what_an_issue_does_to_operations_is_its_impact():
     """Most affected first, with a trace that did not run into it."""
-    store = MemoryStore()
+    store = alone()
     deltas = seen("a")
     for path, affected in (("/x", 1), ("/y", 3)):
         operation = deltas.operation(("shop", "ENTRY", path))
@@ -113,7 +123,7 @@ def test_what_an_issue_does_to_operations_is_its_impact():
 
 def test_failures_before_and_after_are_told_apart():
     """How many went well before the first failure."""
-    store = MemoryStore()
+    store = alone()
     for failed in (False, False, True, False, True):
         deltas = Deltas()
         deltas.operation(("shop", "ENTRY", "/x")).count(T0, 1000, failed=failed)
@@ -124,7 +134,7 @@ def test_failures_before_and_after_are_told_apart():
 
 def test_components_appear_by_themselves_and_say_when_they_fell_silent():
     """A service by its issues, a peer by the calls to it."""
-    store = MemoryStore()
+    store = alone()
     deltas = seen("a")
     call = deltas.operation(("shop", "CLIENT", "GET pay:9/charge"))
     call.peer = "pay:9"
@@ -139,7 +149,7 @@ def test_components_appear_by_themselves_and_say_when_they_fell_silent():
 
 def test_a_symptom_names_its_cause_and_stands_behind_it():
     """Ranking: the cause first, and both know of each other."""
-    store = MemoryStore()
+    store = alone()
     deltas = seen("cause")
     delta = deltas.issue(facts("symptom", cause=facts("cause").fingerprint))
     for _ in range(50):
@@ -149,15 +159,3 @@ def test_a_symptom_names_its_cause_and_stands_behind_it():
     assert (cause.title, symptom.title) == ("cause", "symptom")
     assert cause.symptom_ids == (symptom.id,)
     assert symptom.cause_id == cause.id
-
-
-def test_moments_keep_how_it_began():
-    """The order of events is bounded: the beginning and the end stay."""
-    store = MemoryStore()
-    for number in range(500):
-        deltas = Deltas()
-        deltas.moments.append(Moment(T0 + number, f"m{number}"))
-        store.apply(deltas)
-    moments = store.picture(T0).moments
-    assert len(moments) <= MAX_MOMENTS
-    assert (moments[0].text, moments[-1].text) == ("m0", "m499")

@@ -7,10 +7,18 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from otel_briefing.briefing import safety
+from otel_briefing.briefing.history import past
 from otel_briefing.briefing.page import Page, in_app_frames
 from otel_briefing.briefing.status_tracker import health_of
 from otel_briefing.briefing.wording import direction, iso, nanoseconds
-from otel_briefing.issues.model import Exemplar, IssueState, Operation, Snapshot, SystemIssue
+from otel_briefing.issues.model import (
+    Exemplar,
+    IssueState,
+    Operation,
+    ProcessRun,
+    Snapshot,
+    SystemIssue,
+)
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -29,10 +37,10 @@ def dashboard(snapshot: Snapshot, extra: Mapping[str, Any] | None = None) -> dic
     """Return the snapshot as JSON-ready data.
 
     `extra` supplies what a snapshot does not hold: `create_time` (s since the epoch), `python`,
-    `versions`, `exporters`, `page_file`, `issues_folder`, `valid_for_s`.
+    `versions`, `exporters`, `page_file`, `valid_for_s`, `hub`, `processes`.
     """
     more = dict(extra or {})
-    page = Page(snapshot, marker="", issues_folder=str(more.get("issues_folder", "issues")))
+    page = Page(snapshot, marker="")
     until_ns = snapshot.at_ns + int(float(more.get("valid_for_s", 30.0)) * _S)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -45,6 +53,8 @@ def dashboard(snapshot: Snapshot, extra: Mapping[str, Any] | None = None) -> dic
             "file": _text(more.get("page_file", "briefing.md")),
         },
         "process": _process(snapshot, more),
+        "processes": [_member(told) for told in more.get("processes") or []],
+        "hub": _text(more.get("hub", "")),
         "versions": _plain(more.get("versions") or {}),
         "door": _plain(snapshot.door),
         "exporters": _plain(more.get("exporters") or []),
@@ -58,6 +68,10 @@ def dashboard(snapshot: Snapshot, extra: Mapping[str, Any] | None = None) -> dic
             for component in snapshot.components
         },
         "active_issues": [_issue(issue, page) for issue in page.active[:_ISSUES]],
+        "other_issues": [
+            _issue(issue, page) for issue in snapshot.issues if issue not in page.active
+        ][:_ISSUES],
+        "changes": [_text(change) for change in snapshot.changes],
         "operations": [_operation(operation) for operation in snapshot.operations],
         "traffic": _traffic(snapshot),
         "performance_metrics": {
@@ -97,7 +111,7 @@ def _process(snapshot: Snapshot, more: Mapping[str, Any]) -> dict[str, Any]:
     run, ending = snapshot.run, snapshot.run.ending
     return {
         "pid": run.pid,
-        "create_time": float(more.get("create_time", run.started_ns / _S)),
+        "create_time": run.create_time or float(more.get("create_time", run.started_ns / _S)),
         "service": _text(run.service),
         "command": _text(run.command),
         "cwd": _text(run.cwd),
@@ -140,7 +154,23 @@ def _operation(operation: Operation) -> dict[str, Any]:
     }
 
 
+def _member(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what one process of several says of itself."""
+    run: ProcessRun = told["process"]
+    return {
+        "pid": run.pid,
+        "create_time": run.create_time,
+        "service": _text(run.service),
+        "command": _text(run.command),
+        "started_at": iso(run.started_ns),
+        "door": _plain(told.get("door") or {}),
+        "exporters": _plain(told.get("exporters") or []),
+        "drops": _plain(told.get("drops") or {}),
+    }
+
+
 def _issue(issue: SystemIssue, page: Page) -> dict[str, Any]:
+    snapshot_ns = page.snapshot.at_ns
     word = safety.shell_word(issue.id)
     return {
         "id": _text(issue.id),
@@ -149,7 +179,12 @@ def _issue(issue: SystemIssue, page: Page) -> dict[str, Any]:
         "priority": _text(issue.priority),
         "category": _text(issue.category),
         "state": issue.state.value,
+        "why": _text(past(issue, snapshot_ns)),
         "count": issue.count,
+        "count_all_runs": issue.history.total or issue.count,
+        "in_this_run": issue.history.here,
+        "cause": _text(issue.cause_id),
+        "symptoms": [_text(symptom) for symptom in issue.symptom_ids],
         "rate_per_minute": round(issue.rate_per_minute, 3),
         "trend": {"word": direction(issue.trend), "per_minute": list(issue.trend)},
         "first_seen": _iso(issue.first_seen),
@@ -174,7 +209,7 @@ def _issue(issue: SystemIssue, page: Page) -> dict[str, Any]:
         ],
         "link": _text(issue.link),
         "pattern": _text(issue.pattern),
-        "file": f"{page.issues_folder}/{word}.md" if word else "",
+        "file": f"issues/{word}.md" if word else "",
     }
 
 

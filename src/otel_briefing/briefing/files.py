@@ -13,6 +13,10 @@ import stat
 import string
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _MAX_SOURCE_BYTES = 2_000_000
 _TEMP = re.compile(r"\.(?:briefing|dashboard|i)[\w\-]*\.(?:md|json)\.\d+\.\d+\.tmp")
@@ -61,8 +65,10 @@ def make_folder(folder: Path) -> None:
         write_atomically(folder / ".gitignore", "*\n")
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str, may_replace: Callable[[], bool] = lambda: True) -> None:
     """Replace a file as a whole: readers see the old one or the new one. Mode 0600.
+
+    `may_replace` is asked last; when it says no, nothing has happened.
 
     Not synced to disk: after a power cut an older page may stand there, never a torn one of ours
     in a running system.
@@ -72,7 +78,10 @@ def write_atomically(path: Path, text: str) -> None:
     try:
         with open(os.open(temp, flags, 0o600), "wb") as file:  # noqa: PTH123 - from a descriptor
             file.write(text.encode("utf-8", "replace"))
-        os.replace(temp, path)  # noqa: PTH105 - one call
+        if may_replace():
+            os.replace(temp, path)  # noqa: PTH105 - one call
+        else:
+            temp.unlink()
     except BaseException:
         with contextlib.suppress(OSError):
             temp.unlink()

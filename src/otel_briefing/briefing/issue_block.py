@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from otel_briefing.briefing import safety
 from otel_briefing.briefing.builtin_checks import CHECKS
+from otel_briefing.briefing.history import past
 from otel_briefing.briefing.page import Lines, Page, in_app_frames, seen_at
 from otel_briefing.briefing.wording import (
     OUTGOING,
@@ -45,9 +46,14 @@ def issue_line(issue: SystemIssue, page: Page) -> str:
     cause = f"; symptom of {lines.name(issue.cause_id)}" if issue.cause_id else ""
     lines.say(
         f"- {lines.name(issue.id)} · {lines.name(issue.priority)} · {issue.state.value} · "
-        f"{_title(issue, page)}{at}; {many(issue.count, 'time')}{_last(issue, page)}{cause}"
+        f"{_title(issue, page)}{at}; {many(issue.count, 'time')}{_last(issue, page)}"
+        f"{_absent(issue)}{cause}"
     )
     return str(lines)
+
+
+def _absent(issue: SystemIssue) -> str:
+    return "" if issue.history.here else "; not seen in this run"
 
 
 def issue_short(issue: SystemIssue, page: Page) -> str:
@@ -76,6 +82,7 @@ def issue_full(issue: SystemIssue, page: Page, *, first: bool = False) -> str:
     lines = _heading(issue, page, first=first)
     _impact(issue, page, lines)
     _count(issue, page, lines)
+    _before(issue, page, lines)
     _slow(issue, page, lines)
     _breaks_at(issue, page, lines)
     _exception(issue, lines, evidence=_EVIDENCE)
@@ -154,6 +161,16 @@ def _count(issue: SystemIssue, page: Page, lines: Lines) -> None:
         f"- Count: {issue.count:,} {within}{rate}{trend}; "
         f"first {page.clock(first)}, last {page.clock(last)}"
     )
+
+
+def _before(issue: SystemIssue, page: Page, lines: Lines) -> None:
+    """Say what is remembered: earlier runs with it, and what changed since one without failures."""
+    if said := past(issue, page.snapshot.at_ns):
+        lines.say(f"- Before: {said}")
+    if issue.changes:
+        lines.say("- Changed since the last good run:")
+        for change in issue.changes:
+            lines.quote(change)
 
 
 def _slow(issue: SystemIssue, page: Page, lines: Lines) -> None:
@@ -343,6 +360,12 @@ def _examples(issue: SystemIssue, page: Page, lines: Lines) -> None:
 
 def fixed_when(issue: SystemIssue, page: Page, lines: Lines) -> str:
     """Say what would show that the issue is gone."""
+    word = safety.shell_word(issue.id)
+    ask = f"`otel-briefing verify {word}` says FIXED: " if word else ""
+    return ask + _gone_when(issue, page, lines)
+
+
+def _gone_when(issue: SystemIssue, page: Page, lines: Lines) -> str:
     quiet = "silence alone proves nothing"
     if issue.uncaught == "main" and page.snapshot.run.ending is not None:
         return "the program starts again and runs past this line; a page without this is no proof"

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from otel_briefing.briefing import safety
 from otel_briefing.briefing.wording import clock, file_of, nanoseconds
-from otel_briefing.issues.model import IssueState, Snapshot, SystemIssue
 
 if TYPE_CHECKING:
     import datetime as dt
 
     from otel_briefing.events import Frame
+    from otel_briefing.issues.model import Snapshot, SystemIssue
 
 SourceLine = Callable[[str, int, int], "str | None"]
 _TEMPLATE_LINES = 6  # a logging call's literal stands at most so far below the call's first line
@@ -73,12 +73,19 @@ class Page:
     snapshot: Snapshot
     marker: str
     source_line: SourceLine = no_source
-    issues_folder: str = "issues"
 
     @property
     def active(self) -> list[SystemIssue]:
-        """The issues that are not resolved, in rank order."""
-        return [i for i in self.snapshot.issues if i.state is not IssueState.RESOLVED]
+        """The issues of now, in rank order."""
+        return self.snapshot.active
+
+    @property
+    def started_ns(self) -> int:
+        """When the last of the watched processes started: what was edited later, some may not run.
+
+        A process that has loaded an older version of a file would be shown the wrong line.
+        """
+        return min(run.started_ns for run in (self.snapshot.run, *self.snapshot.other_runs))
 
     def lines(self) -> Lines:
         """Start an empty part of this page."""
@@ -99,7 +106,7 @@ class Page:
 
     def source(self, frame: Frame) -> str:
         """Return ` `src …`` for the frame's line, or nothing when it cannot be known."""
-        line = self.source_line(frame.path, frame.line, self.snapshot.run.started_ns)
+        line = self.source_line(frame.path, frame.line, self.started_ns)
         return f" {safety.literal(line)}" if line else ""
 
     def title(self, issue: SystemIssue) -> str:
@@ -118,7 +125,7 @@ class Page:
         frame, template = issue.call_site, issue.template
         if frame is None or not template:
             return None
-        started_ns = self.snapshot.run.started_ns
+        started_ns = self.started_ns
         for line in range(frame.line, frame.line + _TEMPLATE_LINES):
             if template in (self.source_line(frame.path, line, started_ns) or ""):
                 return template

@@ -50,7 +50,6 @@ def render_page(
     source_line: SourceLine = no_source,
     formatter: Any = None,
     tracker: SystemStatusTracker | None = None,
-    issues_folder: str = "issues",
 ) -> str:
     """Write the briefing of a snapshot.
 
@@ -58,7 +57,7 @@ def render_page(
     are whole lines since the page before. A `formatter`'s text takes the place of the components
     or the issues; what it raises is reported under Not known, and ours is shown.
     """
-    page = Page(snapshot, marker, source_line, issues_folder)
+    page = Page(snapshot, marker, source_line)
     custom = _Custom(formatter)
     own_issues = custom.text("format_issues", lambda: snapshot.issues)
     status = custom.text("format_system_status", lambda: tracker or _tracker_of(snapshot))
@@ -108,7 +107,7 @@ def _head(page: Page, valid_for_s: float, heartbeat_s: float) -> str:
 
 
 def _deeper(page: Page) -> str:
-    folder = page.issues_folder
+    folder = "issues"
     if not page.snapshot.issues:
         return "## Deeper\n- `otel-briefing doctor`: what is watched, what is not, and why"
     first = safety.shell_word(page.snapshot.issues[0].id)

@@ -32,14 +32,13 @@ if TYPE_CHECKING:
 
 ISSUE_FILES = 200
 _DEEP_EVERY_S = 5.0  # how often a file of an issue below the first few is written again
-_SWEEP_EVERY_S = 30.0
 _CHANGES = 20
 _HEARTBEATS_VALID = 3
 _MORE_THAN = 1.5  # a count that grew by more than half is a change
-_PAGE_NAME = re.compile(r"briefing([\w\-]{0,40})\.md")
-# Only files with these names are ever removed: the folder may hold others.
+PAGE, DASHBOARD = "briefing.md", "dashboard.json"
+_NUMBER = re.compile(r"# Briefing (\d{1,12}) ")
+# Only files with this name are ever removed: the folder may hold others.
 _ISSUE_FILE = re.compile(r"i-[0-9a-f]{8,16}\.md")
-_OTHERS_FILE = re.compile(r"(?:issues|dashboard)-(\d{1,10})(?:\.json)?")
 
 
 class PageConfig(Protocol):
@@ -93,8 +92,7 @@ def _change(old: SystemIssue | None, new: SystemIssue) -> str:
 class PageWriter:
     """Write what a snapshot says into a folder. For one thread.
 
-    Never raises: `write` returns False, `last_error` says why, `failures` counts. Pages other
-    than `briefing.md` (`briefing-NAME.md`) get a dashboard and an issue folder of the same suffix.
+    Never raises: `write` returns False, `last_error` says why, `failures` counts.
     """
 
     def __init__(
@@ -115,7 +113,6 @@ class PageWriter:
         self._monotonic = monotonic
         self._marker = ""
         self._marker_on_disk = False
-        self._swept = -_SWEEP_EVERY_S
         self._previous: Snapshot | None = None
         self._files: dict[str, tuple[tuple[object, ...], float]] = {}
 
@@ -130,12 +127,16 @@ class PageWriter:
     def write(
         self,
         snapshot: Snapshot,
-        page_name: str = "briefing.md",
         extra: Mapping[str, Any] | None = None,
+        may_replace: Callable[[], bool] = lambda: True,
     ) -> bool:
-        """Write page, dashboard and changed issue files; say whether all of it stands on disk."""
+        """Write page, dashboard and changed issue files; say whether all of it stands on disk.
+
+        `may_replace` is asked right before the page and the dashboard are replaced: another process
+        may have taken over meanwhile.
+        """
         try:
-            self._write(snapshot, page_name, extra or {})
+            self._write(snapshot, extra or {}, may_replace)
         except Exception as error:  # noqa: BLE001 - neither a bad disk nor a bad value may end us
             self.failures += 1
             self.last_error = safety.inert(f"{type(error).__name__}: {error}", 200)
@@ -144,7 +145,7 @@ class PageWriter:
         self.last_error = ""
         return True
 
-    def page(self, snapshot: Snapshot, issues_folder: str = "issues") -> str:
+    def page(self, snapshot: Snapshot) -> str:
         """Render the page of a snapshot, with what changed since the last one written."""
         return render_page(
             snapshot,
@@ -157,53 +158,32 @@ class PageWriter:
             source_line=source_line,
             formatter=self.formatter,
             tracker=self._tracker,
-            issues_folder=issues_folder,
         )
 
-    def _write(self, snapshot: Snapshot, page_name: str, extra: Mapping[str, Any]) -> None:
-        named = _PAGE_NAME.fullmatch(page_name)
-        if named is None:
-            raise ValueError(f"page name {page_name!r} must look like briefing.md or briefing-1.md")
-        suffix = named[1]
+    def last_number(self) -> int:
+        """Return the number of the page that stands there, 0 when there is none."""
+        try:
+            with (self.folder / PAGE).open(encoding="utf-8", errors="replace") as page:
+                found = _NUMBER.match(page.read(40))
+        except OSError:
+            return 0
+        return int(found[1]) if found else 0
+
+    def _write(
+        self, snapshot: Snapshot, extra: Mapping[str, Any], may_replace: Callable[[], bool]
+    ) -> None:
         make_folder(self.folder)
         if not self.written:
             remove_stale_temps(self.folder)
         if self._config.briefing_enabled:
             # Issue files first: a page must not point to a file that is not there yet.
-            self._write_issues(snapshot, self.folder / f"issues{suffix}")
-            write_atomically(self.folder / page_name, self.page(snapshot, f"issues{suffix}"))
+            self._write_issues(snapshot, self.folder / "issues")
+            write_atomically(self.folder / PAGE, self.page(snapshot), may_replace)
         if self._config.dashboard_enabled:
-            more = {
-                "page_file": page_name,
-                "issues_folder": f"issues{suffix}",
-                "valid_for_s": valid_for_s(self._config),
-                **extra,
-            }
+            more = {"page_file": PAGE, "valid_for_s": valid_for_s(self._config), **extra}
             text = json.dumps(dashboard(snapshot, more), ensure_ascii=False, indent=1)
-            write_atomically(self.folder / f"dashboard{suffix}.json", text + "\n")
-        if not suffix:
-            self._remove_orphans()
+            write_atomically(self.folder / DASHBOARD, text + "\n", may_replace)
         self._previous = snapshot
-
-    def _remove_orphans(self) -> None:
-        """Remove what other processes left beside pages that are gone; now and then."""
-        now = self._monotonic()
-        if now - self._swept < _SWEEP_EVERY_S:
-            return
-        self._swept = now
-        with contextlib.suppress(OSError):
-            for path in [*self.folder.glob("issues-*"), *self.folder.glob("dashboard-*.json")]:
-                named = _OTHERS_FILE.fullmatch(path.name)
-                if named is None or path.is_symlink():
-                    continue
-                if (self.folder / f"briefing-{named[1]}.md").exists():
-                    continue
-                with contextlib.suppress(OSError):
-                    if path.is_dir():
-                        _remove_others(path, {})
-                        path.rmdir()
-                    else:
-                        path.unlink()
 
     def _write_issues(self, snapshot: Snapshot, folder: Path) -> None:
         if not snapshot.issues and not folder.is_dir():

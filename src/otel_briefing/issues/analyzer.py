@@ -12,19 +12,22 @@ from otel_briefing.events import ERROR, WARN, Event, FailureSite, LogEvent, Span
 from otel_briefing.issues import describe
 from otel_briefing.issues import fingerprint as fp
 from otel_briefing.issues.anomalies import Run
-from otel_briefing.issues.assemble import IssueRecord, rank_issues, to_issue
+from otel_briefing.issues.assemble import rank_issues, to_issue
 from otel_briefing.issues.deltas import (
+    MAX_FAILURES,
     SECOND,
     Deltas,
+    FailedSegment,
     IssueFacts,
-    OperationDelta,
+    IssueTally,
     OperationKey,
+    OperationTally,
 )
-from otel_briefing.issues.model import Exemplar, Moment, SystemIssue
+from otel_briefing.issues.model import Exemplar, SystemIssue
 from otel_briefing.issues.pattern_table import PatternTable
 from otel_briefing.issues.slowness import MAX_OPERATIONS, SlownessWatch, SlowReport
 from otel_briefing.issues.templates import TemplateMiner
-from otel_briefing.issues.traces import Failure, Trace, TraceMemory, place_of, told_by
+from otel_briefing.issues.traces import Failure, Trace, TraceMemory, failure_of, place_of, told_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, MutableMapping, Sequence
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from otel_briefing.issues.patterns import Pattern
 
 PENDING_NS = SECOND // 2  # how long a failed call waits for a log line that explains it
+_CALLS_KEPT = 8  # failed calls of one part of a trace
 MAX_PENDING = 1000  # beyond it, the one that waits longest is counted as it is
 BEFORE_NS = 120 * SECOND  # slowness this long before a failure may have to do with it
 _SHAPES_PER_PLACE = 8  # more texts than this from one logging call: its text is built, not constant
@@ -116,17 +120,14 @@ class IssueAnalyzer:
         Patterns are matched against "<name> <details>"; a component in ERROR always gives one.
         """
         now_ns = time.time_ns()
-        found: dict[str, IssueRecord] = {}
+        found: dict[str, IssueTally] = {}
         for name, component in status_tracker.components.items():
             facts = self._component_facts(name, component, now_ns)
             if facts is None:
                 continue
-            deltas = Deltas()
-            delta = deltas.issue(facts)
-            delta.add(Exemplar(now_ns, component.details), component.details)
-            record = found.setdefault(facts.fingerprint, IssueRecord(facts))
-            record.add(delta, SECOND)
-        return rank_issues(to_issue(record, now_ns, SECOND) for record in found.values())
+            tally = found.setdefault(facts.fingerprint, IssueTally(facts))
+            tally.add(Exemplar(now_ns, component.details), component.details)
+        return rank_issues(to_issue(tally, now_ns, SECOND) for tally in found.values())
 
     def _component_facts(self, name: str, component: _Status, now_ns: int) -> IssueFacts | None:
         if component.status == "OK":
@@ -196,7 +197,7 @@ class IssueAnalyzer:
         self._count(facts, event.time_ns, event.trace_id, event.span_id, message, event.body)
         self._traces.remember(event, facts.fingerprint)
         if event.trace_id and event.severity >= ERROR:
-            failure = Failure(facts.fingerprint, told_by(event.site), event.body)
+            failure = failure_of(facts.fingerprint, event.site, event.body)
             self._blame(event.trace_id, failure, place_of(event))
 
     def _matters(self, event: LogEvent) -> bool:
@@ -288,7 +289,7 @@ class IssueAnalyzer:
                 return
         self._count(facts, event.end_ns, event.trace_id, event.span_id, site.root.message)
         self._traces.remember_raised(site, event.end_ns, facts.fingerprint)
-        failure = Failure(facts.fingerprint, told_by(site), site.root.message)
+        failure = failure_of(facts.fingerprint, site, site.root.message)
         self._blame(event.trace_id, failure, place)
 
     def _suspect(self, event: SpanEvent) -> None:
@@ -308,7 +309,7 @@ class IssueAnalyzer:
         facts = describe.span_facts(event, self._match(None, text, ERROR))
         message = event.status_description or describe.span_error(event)
         self._count(facts, event.end_ns, event.trace_id, event.span_id, message)
-        self._blame(event.trace_id, Failure(facts.fingerprint, set(), message), "")
+        self._blame(event.trace_id, failure_of(facts.fingerprint, None, message), "")
 
     def _match(self, site: FailureSite | None, body: str, severity: int) -> Pattern | None:
         return self._table.match(describe.pattern_text(site, body), severity)
@@ -329,7 +330,7 @@ class IssueAnalyzer:
         self._announce(facts, at_ns)
 
     def _announce(self, facts: IssueFacts, at_ns: int) -> None:
-        """Note the first time an issue is seen: that is a line of the order of events."""
+        """Note the first time that this process sees an issue: a page says something new."""
         if facts.fingerprint in self._known:
             return
         if len(self._known) > 100 * MAX_OPERATIONS:
@@ -339,8 +340,6 @@ class IssueAnalyzer:
         if facts.severity >= ERROR and len(self._began) < MAX_OPERATIONS:
             self._began[facts.fingerprint] = at_ns
             self._failures[facts.fingerprint] = facts
-        text = f"{facts.service}: {facts.title}" if facts.service else facts.title
-        self._deltas.moments.append(Moment(at_ns, text, facts.fingerprint))
 
     def _learn(self, fingerprint: str, facts: IssueFacts) -> None:
         """Let a second telling of a failure add to what is known of it, without counting it."""
@@ -357,6 +356,19 @@ class IssueAnalyzer:
             trace.failures.append(failure)
         if trace.entry is not None and not known:
             self._deltas.operation(trace.entry).affected[failure.fingerprint] += 1
+            self._tell_others(trace_id, trace, failure, time.time_ns())
+
+    def _tell_others(self, trace_id: str, trace: Trace, failure: Failure, at_ns: int) -> None:
+        """Let the other processes of a trace learn where this part of it failed."""
+        entry, parent = trace.segment
+        if entry and trace.entry is not None and len(self._deltas.failures) < MAX_FAILURES:
+            service, calls = trace.entry[0], tuple(trace.failed_calls)
+            self._deltas.failures.append(
+                FailedSegment(
+                    *(trace_id, entry, parent, failure.fingerprint, service),
+                    *(at_ns, failure.digest, calls),
+                )
+            )
 
     def _count_operation(self, event: SpanEvent, kind: str) -> None:
         label = event.name if kind == "ENTRY" else describe.call_label(event)
@@ -371,9 +383,11 @@ class IssueAnalyzer:
         if kind != "ENTRY":
             delta.peer = describe.peer_of(event.attributes)
             trace.children[key] += event.duration_ns
+            if event.failed and len(trace.failed_calls) < _CALLS_KEPT:
+                trace.failed_calls.append(event.span_id)
             pace.add(run)
             return
-        self._close(trace, key, delta)
+        self._close(trace, event, key, delta)
         # How long a failure took says nothing of how fast the operation is.
         if not (event.failed or trace.failures):
             if event.duration_ns < pace.threshold_ns() and event.trace_id:
@@ -382,14 +396,18 @@ class IssueAnalyzer:
         failures = {failure.fingerprint for failure in trace.failures}
         self._slowness.explain(key, event.duration_ns, trace.children, failures)
 
-    def _close(self, trace: Trace, key: OperationKey, delta: OperationDelta) -> None:
+    def _close(
+        self, trace: Trace, event: SpanEvent, key: OperationKey, delta: OperationTally
+    ) -> None:
         """An operation has ended: the failures of its trace are its failures."""
         for pending in trace.pending:
             self._settle(trace, pending)
         trace.pending.clear()
         trace.entry = key  # from now on a failure is counted when it comes, not here
-        for fingerprint in {failure.fingerprint for failure in trace.failures}:
-            delta.affected[fingerprint] += 1
+        trace.segment = event.span_id, event.parent_id
+        for failure in {failure.fingerprint: failure for failure in trace.failures}.values():
+            delta.affected[failure.fingerprint] += 1
+            self._tell_others(event.trace_id, trace, failure, event.end_ns)
 
     def _report_slowness(self) -> None:
         """Count a slow call once, not again for each operation that waits for it."""
@@ -407,6 +425,7 @@ class IssueAnalyzer:
         self._announce(facts, slow.since_ns)
         for run in report.runs:
             self._count(facts, run.end_ns, run.trace_id, "", report.text)
+            self._deltas.issue(facts).began(slow.since_ns)
         self._learn(facts.fingerprint, facts)
         if slow.symptom_of:
             return

@@ -1,123 +1,85 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Amounts → issues: how counts, facts and time become what a page lists, and in which order."""
+"""Tallies → issues: how counts, facts and time become what a page lists, and in which order."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from otel_briefing.events import ERROR
-from otel_briefing.issues.deltas import SECOND, SLOT_S, IssueDelta, IssueFacts
+from otel_briefing.issues.deltas import MAX_KINDS, SECOND, SLOT_S, IssueTally, Occurred
 from otel_briefing.issues.fingerprint import issue_id
 from otel_briefing.issues.model import (
+    NO_HISTORY,
     PRIORITIES,
-    Exemplar,
+    EarlierRun,
+    History,
     Impact,
     IssueState,
     SystemIssue,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-KEEP_SLOTS = 66  # eleven minutes of counts
-KEEP_EXEMPLARS = 4
-KEEP_MESSAGES = 8
-MAX_KINDS = 100
+    from collections import Counter
+    from collections.abc import Iterable, Sequence
 
 
-@dataclass(slots=True, eq=False, repr=False)
-class IssueRecord:
-    """Everything kept of one issue; bounded, whatever happens."""
+class RunRecord(NamedTuple):
+    """One run of a program, as the history of issues needs it: `good` when it had no failure."""
 
-    facts: IssueFacts
-    count: int = 0
-    first_ns: int = 0
-    last_ns: int = 0
-    slots: Counter[int] = field(default_factory=Counter)
-    exemplars: list[Exemplar] = field(default_factory=list)
-    messages: list[str] = field(default_factory=list)
-    kinds: set[int] = field(default_factory=set)
-    regressed: bool = False
-
-    def add(self, delta: IssueDelta, resolve_after_ns: int) -> None:
-        """Take a delta in; an issue that had been quiet long enough has come back."""
-        if self.count and delta.count and delta.first_ns - self.last_ns > resolve_after_ns:
-            self.regressed = True
-        self.facts.learn(delta.facts)
-        if not delta.count:
-            return
-        self.count += delta.count
-        self.first_ns = min(self.first_ns or delta.first_ns, delta.first_ns)
-        self.last_ns = max(self.last_ns, delta.last_ns)
-        self.slots.update(delta.slots)
-        for slot in sorted(self.slots)[:-KEEP_SLOTS]:
-            del self.slots[slot]
-        # The first occurrence shows how it began, the others how it looks now.
-        self.exemplars = [*self.exemplars, *delta.exemplars]
-        if len(self.exemplars) > KEEP_EXEMPLARS:
-            self.exemplars = [self.exemplars[0], *self.exemplars[-KEEP_EXEMPLARS + 1 :]]
-        for message in delta.messages:
-            if len(self.kinds) < MAX_KINDS:
-                self.kinds.add(hash(message))
-            if message in self.messages:
-                self.messages.remove(message)
-            self.messages.append(message)
-        del self.messages[:-KEEP_MESSAGES]
-
-    def per_minute(self, now_ns: int, minutes: int = 5) -> tuple[int, ...]:
-        """Count the last whole minutes before now, oldest first; leading empty ones left out."""
-        now_slot = now_ns // (SLOT_S * SECOND)
-        per = 60 // SLOT_S
-        counts = [
-            sum(self.slots[now_slot - minute * per - i] for i in range(per))
-            for minute in range(minutes)
-        ]
-        while len(counts) > 1 and not counts[-1]:
-            counts.pop()
-        return tuple(reversed(counts))
-
-    def rate_per_minute(self, now_ns: int) -> float:
-        """Return how many there were in the last minute."""
-        return float(self.per_minute(now_ns, 1)[0])
-
-    def state(self, now_ns: int, resolve_after_ns: int) -> IssueState:
-        """Say where the issue is in its life."""
-        if now_ns - self.last_ns > resolve_after_ns:
-            return IssueState.RESOLVED
-        return IssueState.REGRESSED if self.regressed else IssueState.NEW
+    number: int
+    service: str
+    pid: int
+    started_ns: int
+    ended_ns: int
+    good: bool
+    current: bool  # it is the latest of its service, or lives
 
 
-def to_issue(
-    record: IssueRecord,
+def per_minute(slots: Counter[int], now_ns: int, minutes: int = 5) -> tuple[int, ...]:
+    """Count the last whole minutes before now, oldest first; leading empty ones left out."""
+    now_slot = now_ns // (SLOT_S * SECOND)
+    per = 60 // SLOT_S
+    counts = [
+        sum(slots[now_slot - minute * per - i] for i in range(per)) for minute in range(minutes)
+    ]
+    while len(counts) > 1 and not counts[-1]:
+        counts.pop()
+    return tuple(reversed(counts))
+
+
+def to_issue(  # noqa: PLR0917  # one place calls it with all
+    tally: IssueTally,
     now_ns: int,
     resolve_after_ns: int,
     impacts: Iterable[Impact] = (),
     passing_trace: str = "",
+    runs: Sequence[RunRecord] = (),
+    tried_since: int = 0,
 ) -> SystemIssue:
     """Say what is known of one issue at one instant."""
-    facts = record.facts
+    facts = tally.facts
     impacts = tuple(sorted(impacts, key=lambda impact: -impact.affected))
+    history = history_of(tally, runs)._replace(tried_since=tried_since)
+    now = _now(tally, runs)
     return SystemIssue(
         id=issue_id(facts.fingerprint),
         title=facts.title,
-        description=record.messages[-1] if record.messages else facts.title,
+        description=tally.messages[-1] if tally.messages else facts.title,
         priority=facts.priority,
         category=facts.category,
         affected_components=sorted({facts.service, *(i.service for i in impacts)} - {""}),
         suggested_actions=list(facts.checks),
         estimated_time=facts.estimated_time,
-        detection_time=utc(record.first_ns),
+        detection_time=utc(now.first_ns),
         fingerprint=facts.fingerprint,
-        state=record.state(now_ns, resolve_after_ns),
-        count=record.count,
-        first_seen=utc(record.first_ns),
-        last_seen=utc(record.last_ns),
-        trend=record.per_minute(now_ns),
-        rate_per_minute=record.rate_per_minute(now_ns),
-        exemplars=tuple(record.exemplars),
+        state=_state(history, now_ns - now.last_ns > resolve_after_ns),
+        count=now.times,
+        first_seen=utc(now.first_ns),
+        last_seen=utc(now.last_ns),
+        trend=per_minute(tally.slots, now_ns),
+        rate_per_minute=float(per_minute(tally.slots, now_ns, 1)[0]),
+        exemplars=tuple(tally.exemplars),
         service=facts.service,
         severity=facts.severity,
         pattern=facts.pattern,
@@ -127,14 +89,56 @@ def to_issue(
         call_site=facts.call_site,
         template=facts.template,
         logger=facts.logger,
-        messages=tuple(record.messages),
-        message_kinds=max(1, len(record.kinds)),
+        messages=tuple(tally.messages),
+        message_kinds=max(1, min(MAX_KINDS, len(tally.kinds))),
         uncaught=facts.uncaught,
         impacts=impacts,
         readings=facts.readings,
         cause_id=issue_id(facts.cause) if facts.cause else "",
         passing_trace=passing_trace,
+        history=history,
     )
+
+
+def _now(tally: IssueTally, runs: Sequence[RunRecord]) -> Occurred:
+    """Add up what occurred in the present runs; without any, all that is remembered."""
+    total = Occurred(tally.count, tally.first_ns, tally.last_ns)
+    found: Occurred | None = None
+    for run in runs:
+        occurred = tally.runs.get(run.number) if run.current else None
+        if occurred is not None:
+            found = found.plus(occurred) if found else occurred
+    return found or total
+
+
+def history_of(tally: IssueTally, runs: Sequence[RunRecord]) -> History:
+    """Say in which earlier runs of its program an issue occurred."""
+    known = {run.number: run for run in runs}
+    services = {known[n].service for n in tally.runs if n in known} | {tally.facts.service}
+    here = not tally.runs or any(n in known and known[n].current for n in tally.runs)
+    earlier = [run for run in runs if run.service in services and not run.current]
+    occurred = [run for run in earlier if run.number in tally.runs]
+    last = max((run.number for run in occurred), default=0)
+    gone = (run.started_ns for run in earlier if run.good and run.number > last) if last else ()
+    return NO_HISTORY._replace(
+        runs=len(earlier),
+        occurred=tuple(
+            EarlierRun(run.started_ns, run.ended_ns, run.pid, tally.runs[run.number].times)
+            for run in sorted(occurred, key=lambda run: -run.number)
+        ),
+        gap_ns=tally.gap_ns,
+        gone_ns=next(iter(gone), 0),
+        here=here,
+        total=tally.count,
+    )
+
+
+def _state(history: History, quiet: bool) -> IssueState:
+    if quiet:
+        return IssueState.RESOLVED
+    if history.gap_ns or (history.gone_ns and history.here):
+        return IssueState.REGRESSED
+    return IssueState.ONGOING if history.occurred else IssueState.NEW
 
 
 def utc(time_ns: int) -> dt.datetime:
@@ -147,8 +151,9 @@ def utc(time_ns: int) -> dt.datetime:
 def rank_issues(issues: Iterable[SystemIssue]) -> list[SystemIssue]:
     """Order issues by what to look at first, and let causes name their symptoms.
 
-    What ended the program comes first, then failures before slowness before warnings, causes
-    before their symptoms, then priority, then how many operations fail of it, then age.
+    Those of now come before those of earlier runs. What ended the program comes first, then
+    failures before slowness before warnings, causes before their symptoms, then priority, then how
+    many operations fail of it, then age.
     """
     ranked = sorted(issues, key=_rank)
     by_id = {issue.id: issue for issue in ranked}
@@ -164,6 +169,7 @@ def rank_issues(issues: Iterable[SystemIssue]) -> list[SystemIssue]:
 def _rank(issue: SystemIssue) -> tuple[object, ...]:
     return (
         issue.state is IssueState.RESOLVED,
+        not issue.history.here,
         issue.uncaught != "main",
         issue.severity < ERROR,
         bool(issue.cause_id),

@@ -36,7 +36,8 @@ def issue_id(fingerprint: str) -> str:
 
 def mask(text: str) -> str:
     """Replace numbers and ids in `text` with a placeholder."""
-    return _VARYING.sub("<*>", text[:500])
+    # Cut after masking: numbers of different length must not move the end.
+    return _VARYING.sub("<*>", text[:2000])[:500]
 
 
 def of_exception(site: FailureSite, pattern: str = "") -> str:

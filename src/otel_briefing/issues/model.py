@@ -64,11 +64,41 @@ class Reading(NamedTuple):
     call: str = ""  # the call that stands for `{call}` in the text: its name came from outside
 
 
+class EarlierRun(NamedTuple):
+    """A run of the program before this one, and how often an issue occurred in it."""
+
+    started_ns: int
+    ended_ns: int  # 0 when the end was not seen
+    pid: int
+    times: int
+
+
+class History(NamedTuple):
+    """What is remembered of an issue from before.
+
+    `runs` counts the earlier runs that are remembered, `occurred` lists those with the issue, the
+    latest first. `gap_ns` is the quiet time before it came back; `gone_ns` the start of a good run
+    in which it was absent, between its last occurrence and now.
+    """
+
+    runs: int = 0
+    occurred: tuple[EarlierRun, ...] = ()
+    gap_ns: int = 0
+    gone_ns: int = 0
+    here: bool = True  # it occurred in a run that is the latest of its program
+    total: int = 0  # over all runs that are remembered
+    tried_since: int = 0  # how often its operations went well after its last occurrence
+
+
+NO_HISTORY = History()
+
+
 @dataclass(slots=True, eq=False)
 class SystemIssue:
     """One thing that is wrong. Times are aware UTC datetimes; `estimated_time` is minutes.
 
-    The first nine fields are the guide's. `trend` counts the last whole minutes, oldest first.
+    The first nine fields are the guide's. `trend` counts the last whole minutes, oldest first;
+    `count` is that of the present run, or of all remembered ones when it is absent from this run.
     """
 
     id: str
@@ -106,6 +136,8 @@ class SystemIssue:
     impacts: tuple[Impact, ...] = ()  # most affected first
     readings: tuple[Reading, ...] = ()
     passing_trace: str = ""  # a trace of the same operation that did not fail
+    history: History = NO_HISTORY
+    changes: tuple[str, ...] = ()  # since the last good run of its service
 
 
 class Operation(NamedTuple):
@@ -156,6 +188,9 @@ class ProcessRun(NamedTuple):
     environment: str = ""  # deployment.environment.name
     version: str = ""  # service.version
     ending: Ending | None = None
+    create_time: float = 0.0  # s since the epoch, as the system tells it; 0 when not known
+    parent_pid: int = 0
+    family: str = ""  # forked children have their parent's
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +235,19 @@ class Snapshot:
     performance: list[str] = field(default_factory=list)
     drops: dict[str, int] = field(default_factory=dict)
     door: dict[str, str] = field(default_factory=dict)  # signal → what was found and done
+    changes: tuple[str, ...] = ()  # since the last good run of the program that `run` belongs to
+
+    @property
+    def active(self) -> list[SystemIssue]:
+        """The issues of now, in rank order: neither resolved nor of an earlier run alone."""
+        return [i for i in self.issues if i.state is not IssueState.RESOLVED and i.history.here]
 
     @property
     def state(self) -> str:
         """FAILING, DEGRADING, NO ISSUE SEEN or APP NOT RUNNING: the first word of the page."""
         if self.run.ending is not None:
             return "APP NOT RUNNING"
-        active = [issue for issue in self.issues if issue.state is not IssueState.RESOLVED]
+        active = self.active
         if not active:
             return "NO ISSUE SEEN"
         degrading = all(issue.category == "Latency" or issue.severity < ERROR for issue in active)

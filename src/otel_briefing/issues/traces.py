@@ -7,6 +7,8 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from otel_briefing.issues.fingerprint import digest
+
 if TYPE_CHECKING:
     from otel_briefing.events import FailureSite, LogEvent, SpanEvent
     from otel_briefing.issues.deltas import OperationKey
@@ -23,6 +25,7 @@ class Failure:
     fingerprint: str
     told: set[tuple[str, str]]  # (type, message) of every exception of its chain
     text: str = ""
+    digest: str = ""  # what other processes that tell the same exception agree on
     places: set[str] = field(default_factory=set)  # where it was told: one that repeats is a loop
 
     def happens_again_at(self, place: str) -> bool:
@@ -54,6 +57,8 @@ class Trace:
     children: Counter[OperationKey] = field(default_factory=Counter)  # outgoing call → ns it took
     pending: list[SpanEvent] = field(default_factory=list)  # failed calls that nobody explained yet
     entry: OperationKey | None = None  # the operation, once its span has ended
+    segment: tuple[str, str] = ("", "")  # the span that it is, and the span that called it
+    failed_calls: list[str] = field(default_factory=list)  # spans of outgoing calls
 
 
 class TraceMemory:
@@ -148,6 +153,12 @@ def _one_in_other(message: str, text: str) -> bool:
 
 def _name(site: FailureSite) -> tuple[str, str]:
     return site.root.short_type, site.root.message
+
+
+def failure_of(fingerprint: str, site: FailureSite | None, text: str) -> Failure:
+    """Return a failure as it was told first."""
+    kind, message = (site.root.short_type, site.root.message) if site else ("", text)
+    return Failure(fingerprint, told_by(site), text, digest("told", kind, message[:500]))
 
 
 def told_by(site: FailureSite | None) -> set[tuple[str, str]]:

@@ -1,182 +1,506 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is remembered of issues and operations: amounts go in, a picture of now comes out.
 
-`IssueStore` is the whole interface, narrow enough for another engine. `MemoryStore` keeps the
-state of one process.
+`IssueStore` is the whole interface, narrow enough for another engine. `SharedStore` keeps what all
+processes of a state directory know in a hub; what the hub has not taken yet waits here, and counts
+all the same, so that without a hub the state of this process is still whole.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from otel_briefing.issues.assemble import IssueRecord, rank_issues, to_issue
-from otel_briefing.issues.deltas import SECOND, Deltas, OperationDelta, OperationKey
-from otel_briefing.issues.fingerprint import issue_id
-from otel_briefing.issues.model import Component, Impact, Moment, Operation, SystemIssue
+from otel_briefing.issues.causes import Causes
+from otel_briefing.issues.changes import Circumstances, changes_since
+from otel_briefing.issues.deltas import (
+    MAX_FAILURES,
+    SECOND,
+    Deltas,
+    IssueTally,
+    Occurred,
+    OperationKey,
+    OperationTally,
+)
+from otel_briefing.issues.picture import Picture, compose
+from otel_briefing.state import causality, codec, roster
+from otel_briefing.state.hub import Hub, HubBusyError, HubError
+from otel_briefing.state.lease import Lease
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import sqlite3
+    from collections.abc import Callable, Mapping
+
+    from otel_briefing.issues.assemble import RunRecord
+    from otel_briefing.issues.model import Ending, ProcessRun
 
 MAX_OPERATIONS = 1000
-MAX_MOMENTS = 50
-SILENT_NS = 60 * SECOND
-_BUSY = 20  # runs after which falling silent is worth a word
+BEAT_S = 1.0
+TEND_S = 30.0  # how often the holder of the lease clears away what is old
+STUCK_S = 5.0  # a hub that takes nothing for so long is worth a word
+END_S = 1.5  # how long the end of a process tries to write what it has
 
-
-class Picture(NamedTuple):
-    """What the store knows at one instant; issues are ranked."""
-
-    issues: list[SystemIssue]
-    operations: list[Operation]
-    components: list[Component]
-    moments: list[Moment]
-    spans: int
-    dropped: Mapping[str, int]
+_OperationRow = tuple[int, str, str, str]  # run, service, kind, name
 
 
 class IssueStore(Protocol):
-    """Where issues are remembered."""
+    """Where issues are remembered. One thread uses it."""
 
     def apply(self, deltas: Deltas) -> None:
         """Add what was found; amounts of the same issue add up."""
         ...
 
+    def sync(self, *, urgent: bool = False) -> bool:
+        """Exchange with the others; tell whether a page would say something new."""
+        ...
+
     def picture(self, now_ns: int) -> Picture:
         """Return everything as it is at `now_ns`."""
         ...
 
 
-class MemoryStore:
-    """Keep at most `max_issues` issues in memory; the least urgent gives way and is counted.
+class SharedStore:
+    """The hub's content as this process knows it, and what it has to add.
 
-    One thread uses it.
+    At most `max_issues` issues are kept; the least urgent gives way and is counted. Without a hub
+    everything waits here, within the same bounds.
     """
 
-    def __init__(self, max_issues: int = 1000, resolve_after_s: float = 900) -> None:
+    def __init__(
+        self,
+        hub: Hub | None,
+        process: ProcessRun,
+        facts: Callable[[], str] = lambda: "{}",
+        *,
+        max_issues: int = 1000,
+        resolve_after_s: float = 900,
+        renders: bool = True,
+    ) -> None:
+        self.process = process
+        self.members: list[roster.Member] = []
+        self.runs: list[RunRecord] = []
+        self.run = 0
+        self.me = 0
+        self.renders = renders  # until the others can be asked
+        self._hub = hub
+        self._lease = Lease(hub) if hub else None
+        self._facts = facts
+        self._told_facts = ""
+        self._made_of: Circumstances | None = None
+        self._told_made_of = False
         self._max_issues = max_issues
-        self._resolve_after_ns = int(resolve_after_s * SECOND)
-        self._issues: dict[str, IssueRecord] = {}
-        self._operations: dict[OperationKey, OperationDelta] = {}
-        self._moments: list[Moment] = []
-        self._spans = 0
+        self._quiet_ns = int(resolve_after_s * SECOND)
+        self._pending = Deltas()
         self._dropped: Counter[str] = Counter()
+        self._inode = 0
+        self._beat_at = self._tend_at = 0.0
+        self._taken_at = time.monotonic()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._issues: dict[str, IssueTally] = {}
+        self._operations: dict[_OperationRow, OperationTally] = {}
+        self._made: dict[int, Circumstances] = {}
+        self._causes = Causes()
+        self._hub_dropped: dict[str, int] = {}
+        self._rev = -1
+        self._data_version = -1
+
+    def set_circumstances(self, made_of: Circumstances) -> None:
+        """Say what this run is made of, once that is known."""
+        self._made_of, self._told_made_of = made_of, False
+
+    # In.
 
     def apply(self, deltas: Deltas) -> None:
         """Add what was found."""
-        for fingerprint, delta in deltas.issues.items():
-            record = self._issues.get(fingerprint)
-            if record is None:
-                if not delta.count:
-                    continue
+        pending = self._pending
+        for fingerprint, tally in deltas.issues.items():
+            waiting = pending.issues.get(fingerprint)
+            if waiting is not None:
+                waiting.merge(tally, self._quiet_ns)
+            else:
                 self._make_room()
-                record = self._issues[fingerprint] = IssueRecord(delta.facts)
-            record.add(delta, self._resolve_after_ns)
+                pending.issues[fingerprint] = tally
         for key, operation in deltas.operations.items():
-            known = self._operations.get(key)
-            if known is None:
-                if len(self._operations) >= MAX_OPERATIONS:
-                    self._dropped["operations"] += 1
-                    continue
-                known = self._operations[key] = OperationDelta()
-            known.merge(operation)
-        self._moments.extend(deltas.moments)
-        # How it began matters most, then what came last.
-        if len(self._moments) > MAX_MOMENTS:
-            half = MAX_MOMENTS // 2
-            self._moments = [*self._moments[:half], *self._moments[-half:]]
-        self._spans += deltas.spans
+            known = pending.operations.get(key)
+            if known is not None:
+                known.merge(operation)
+            elif len(pending.operations) < MAX_OPERATIONS:
+                pending.operations[key] = operation
+            else:
+                self._dropped["operations"] += 1
+        pending.failures += deltas.failures
+        if (more := len(pending.failures) - MAX_FAILURES) > 0:
+            del pending.failures[:more]
+            self._dropped["failures, not linked to their cause"] += more
 
     def _make_room(self) -> None:
-        if len(self._issues) < self._max_issues:
+        waiting = self._pending.issues
+        if len(waiting) >= self._max_issues:
+            for fingerprint in _least(waiting, self._max_issues // 10):
+                del waiting[fingerprint]
+                self._dropped["issues"] += 1
+
+    def sync(self, *, urgent: bool = False) -> bool:
+        """Give the hub what waits; as the holder of the lease, learn what others gave."""
+        if self._hub is None:
+            return bool(urgent)
+        now = time.monotonic()
+        pending = self._pending
+        if pending.issues or pending.operations or pending.failures or now > self._beat_at:
+            self._write(now)
+        return urgent if not self.renders else self._look() or urgent
+
+    def _write(self, now: float) -> bool:
+        assert self._hub is not None  # noqa: S101
+        now_ns = time.time_ns()
+        try:
+            with self._hub.transaction() as db:
+                self._enter(db)
+                self._beat(db, now_ns)
+                self._give(db)
+                self._take_lease(db, now, now_ns)
+        except HubBusyError:
+            self._stand_in(now)
+            return False
+        except HubError:
+            self.renders = True  # nobody can be asked who does
+            return False
+        self._pending = Deltas()
+        self._taken_at = now
+        self._beat_at = now + BEAT_S
+        return True
+
+    def _enter(self, db: sqlite3.Connection) -> None:
+        assert self._hub is not None  # noqa: S101
+        if not self.process.create_time:
+            born = roster.create_time_of(self.process.pid)
+            self.process = self.process._replace(create_time=born)
+        if self.me and self._inode == self._hub.inode:
             return
-        # A tenth at a time, so that a flood of new issues does not sort at every one.
-        least = sorted(
-            self._issues.items(),
-            key=lambda item: (item[1].facts.severity, item[1].count, item[1].last_ns),
+        self._forget()
+        self._inode = self._hub.inode
+        self.me, self.run = roster.enter(db, self.process)
+        self._told_facts, self._told_made_of = "", False
+
+    def _beat(self, db: sqlite3.Connection, now_ns: int) -> None:
+        facts = self._facts()
+        roster.beat(db, self.me, now_ns, facts if facts != self._told_facts else None)
+        self._told_facts = facts
+        if self._made_of is not None and not self._told_made_of:
+            db.execute(
+                "UPDATE runs SET circumstances = ? WHERE id = ?",
+                (codec.circumstances_to_json(self._made_of), self.run),
+            )
+            self._told_made_of = True
+
+    def _give(self, db: sqlite3.Connection) -> None:
+        pending = self._pending
+        if not (pending.issues or pending.operations or pending.failures):
+            return
+        db.execute("UPDATE meta SET value = value + 1 WHERE key = 'rev'")
+        (rev,) = db.execute("SELECT value FROM meta WHERE key = 'rev'").fetchone()
+        failures = 0
+        for fingerprint, tally in pending.issues.items():
+            failures += tally.count if tally.facts.severity >= 17 else 0  # noqa: PLR2004
+            self._give_issue(db, rev, fingerprint, tally)
+        for key, operation in pending.operations.items():
+            self._give_operation(db, rev, key, operation)
+        causality.record(db, pending.failures)
+        tried = sum(operation.tried for operation in pending.operations.values())
+        db.execute(
+            "UPDATE runs SET failures = failures + ?, traffic = traffic + ? WHERE id = ?",
+            (failures, tried + sum(t.count for t in pending.issues.values()), self.run),
         )
-        for fingerprint, _ in least[: max(1, self._max_issues // 10)]:
-            del self._issues[fingerprint]
-            self._dropped["issues"] += 1
+
+    def _give_issue(
+        self, db: sqlite3.Connection, rev: int, fingerprint: str, tally: IssueTally
+    ) -> None:
+        row = db.execute(
+            "SELECT tally FROM issues WHERE fingerprint = ?", (fingerprint,)
+        ).fetchone()
+        if row is None and not tally.count:
+            return
+        known = codec.issue_from_json(row[0]) if row else _empty(tally)
+        known.merge(self._stamped(tally), self._quiet_ns)
+        if row is None:
+            self._make_room_in(db)
+        db.execute(
+            "INSERT OR REPLACE INTO issues VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                *(fingerprint, rev, known.facts.severity, known.count, known.last_ns),
+                codec.issue_to_json(known),
+            ),
+        )
+
+    def _stamped(self, tally: IssueTally) -> IssueTally:
+        """Return a tally with the run in which it occurred."""
+        occurred = Occurred(tally.count, tally.first_ns, tally.last_ns)
+        return dataclasses.replace(tally, runs={self.run: occurred} if tally.count else {})
+
+    def _make_room_in(self, db: sqlite3.Connection) -> None:
+        (count,) = db.execute("SELECT count(*) FROM issues").fetchone()
+        if count >= self._max_issues:
+            # A tenth at a time, so that a flood of new issues does not sort at every one.
+            gone = db.execute(
+                "DELETE FROM issues WHERE fingerprint IN (SELECT fingerprint FROM issues"
+                " ORDER BY severity, count, last_ns LIMIT ?)",
+                (max(1, self._max_issues // 10),),
+            ).rowcount
+            db.execute("UPDATE meta SET value = value + ? WHERE key = 'issues dropped'", (gone,))
+
+    def _give_operation(
+        self, db: sqlite3.Connection, rev: int, key: OperationKey, tally: OperationTally
+    ) -> None:
+        where = (self.run, *key)
+        row = db.execute(
+            "SELECT tally FROM operations WHERE run = ? AND service = ? AND kind = ? AND name = ?",
+            where,
+        ).fetchone()
+        if row is None:
+            (count,) = db.execute(
+                "SELECT count(*) FROM operations WHERE run = ?", (self.run,)
+            ).fetchone()
+            if count >= MAX_OPERATIONS:
+                db.execute("UPDATE meta SET value = value + 1 WHERE key = 'operations dropped'")
+                return
+        known = codec.operation_from_json(row[0]) if row else OperationTally()
+        known.merge(tally)
+        db.execute(
+            "INSERT OR REPLACE INTO operations VALUES (?, ?, ?, ?, ?, ?)",
+            (*where, rev, codec.operation_to_json(known)),
+        )
+
+    # The lease.
+
+    def _take_lease(self, db: sqlite3.Connection, now: float, now_ns: int) -> None:
+        assert self._lease is not None  # noqa: S101
+        self.renders = self._lease.seek(db, self.me, now_ns)
+        if not self.renders:
+            return
+        if causality.judge(db, now_ns):
+            self._data_version = -1  # look again
+        if now > self._tend_at:
+            self._tend_at = now + TEND_S
+            roster.forget_old(db)
+            causality.forget_old(db)
+        roster.bury(db, now_ns)
+
+    def _stand_in(self, now: float) -> None:
+        """Somebody keeps the hub locked: the oldest process that runs renders what it can see."""
+        if now - self._taken_at < STUCK_S:
+            return
+        assert self._lease is not None  # noqa: S101
+        living = [m for m in self.members if not m.ended and m.id != self._lease.holder]
+        self.renders = min((m.id for m in living), default=self.me) == self.me
+
+    def may_replace(self) -> bool:
+        """Tell whether this process still is the one that renders; before a file is replaced."""
+        if self._hub is None or self._lease is None:
+            return True
+        if self.trouble():
+            return self.renders
+        try:
+            self.renders = self._lease.holds(self.me, time.time_ns())
+        except HubError:
+            return self.renders
+        return self.renders
+
+    def trouble(self) -> str:
+        """Say why the hub is not in use; "" when it is."""
+        if self._hub is None or not self._taken_at:
+            return ""
+        if self._hub.why:
+            return self._hub.why
+        stuck = time.monotonic() - self._taken_at
+        return f"another process has kept it locked for {stuck:.0f} s" if stuck > STUCK_S else ""
+
+    # Out.
+
+    def _look(self) -> bool:
+        """Read what is new; tell whether that is worth a page."""
+        assert self._hub is not None  # noqa: S101
+        try:
+            (version,) = self._hub.rows("PRAGMA data_version")[0]
+            (rev,) = self._hub.rows("SELECT value FROM meta WHERE key = 'rev'")[0]
+            if (version, rev) == (self._data_version, self._rev):
+                return False
+            before = self._what_counts()
+            self._data_version = version
+            self._read()
+        except (HubError, ValueError, KeyError, TypeError):
+            return False
+        self._beat_at = 0.0  # what others wrote may belong together: judge it at the next tick
+        return before != self._what_counts()
+
+    def _what_counts(self) -> tuple[object, ...]:
+        ended = sum(member.ended for member in self.members)
+        return self._rev, len(self.members), ended, self._causes
+
+    def _read(self) -> None:
+        assert self._hub is not None  # noqa: S101
+        rows, since = self._hub.rows, self._rev
+        (self._rev,) = rows("SELECT value FROM meta WHERE key = 'rev'")[0]
+        for fingerprint, text in rows(
+            "SELECT fingerprint, tally FROM issues WHERE rev > ?", (since,)
+        ):
+            self._issues[fingerprint] = codec.issue_from_json(text)
+        for *key, text in rows(
+            "SELECT run, service, kind, name, tally FROM operations WHERE rev > ?", (since,)
+        ):
+            self._operations[tuple(key)] = codec.operation_from_json(text)
+        self._drop_gone()
+        self.members = roster.members(rows(roster.MEMBERS))
+        runs = rows(roster.RUNS)
+        self.runs = roster.runs(runs, self.members)
+        for run, *_, text in runs:
+            if run not in self._made or run == self.run:
+                self._made[run] = codec.circumstances_from_json(text)
+        self._causes = causality.read(self._hub)
+        self._hub_dropped = dict(rows("SELECT key, value FROM meta WHERE key != 'rev'"))
+
+    def _drop_gone(self) -> None:
+        """Forget what the hub has forgotten."""
+        assert self._hub is not None  # noqa: S101
+        rows = self._hub.rows
+        if rows("SELECT count(*) FROM issues")[0][0] != len(self._issues):
+            kept = {fingerprint for (fingerprint,) in rows("SELECT fingerprint FROM issues")}
+            self._issues = {k: v for k, v in self._issues.items() if k in kept}
+        if rows("SELECT count(*) FROM operations")[0][0] != len(self._operations):
+            found = set(rows("SELECT run, service, kind, name FROM operations"))
+            self._operations = {k: v for k, v in self._operations.items() if k in found}
 
     def picture(self, now_ns: int) -> Picture:
-        """Return everything as it is at `now_ns`."""
-        impacts = self._impacts()
-        issues = rank_issues(
-            to_issue(record, now_ns, self._resolve_after_ns, *impacts.get(fingerprint, ((), "")))
-            for fingerprint, record in self._issues.items()
+        """Return everything as it is at `now_ns`: what the hub knows, and what waits for it."""
+        if self._hub is not None:
+            self._look()
+        dropped = Counter(self._dropped)
+        for key, count in self._hub_dropped.items():
+            if count:
+                dropped[key.removesuffix(" dropped")] += count
+        found = compose(
+            self._all_issues(),
+            self._all_operations(),
+            now_ns,
+            self._quiet_ns,
+            self.runs,
+            self._causes,
+            dropped,
         )
-        return Picture(
-            issues=issues,
-            operations=[_operation(key, record) for key, record in self._operations.items()],
-            components=self._components(now_ns, issues),
-            moments=[
-                Moment(m.at_ns, m.text, issue_id(m.issue_id) if m.issue_id else "")
-                for m in sorted(self._moments, key=lambda moment: moment.at_ns)
-                if not m.issue_id or m.issue_id in self._issues
-            ],
-            spans=self._spans,
-            dropped=dict(self._dropped),
-        )
+        self._add_changes(found)
+        return found
 
-    def _impacts(self) -> dict[str, tuple[list[Impact], str]]:
-        """Return, by issue, the operations that ran into it and a trace that did not."""
-        found: dict[str, tuple[list[Impact], str]] = {}
-        for (service, kind, name), record in self._operations.items():
-            if kind != "ENTRY":
+    def _all_issues(self) -> list[IssueTally]:
+        pending = self._pending.issues
+        found = [tally for fp, tally in self._issues.items() if fp not in pending]
+        for fingerprint, tally in pending.items():
+            known = self._issues.get(fingerprint)
+            if known is None:
+                found.append(tally)
                 continue
-            for fingerprint, affected in record.affected.items():
-                impact = Impact(service, name, affected, record.failed, record.tried)
-                impacts, passing = found.get(fingerprint, ([], ""))
-                found[fingerprint] = ([*impacts, impact], passing or record.passing_trace)
+            both = codec.issue_from_json(codec.issue_to_json(known))
+            both.merge(self._stamped(tally) if self.run else tally, self._quiet_ns)
+            found.append(both)
         return found
 
-    def _components(self, now_ns: int, issues: list[SystemIssue]) -> list[Component]:
-        """One component a service, from its issues; one a peer, from the calls to it."""
-        services = {key[0] for key in self._operations} | {issue.service for issue in issues}
-        found = []
-        for service in sorted(services - {""}):
-            mine = [i for i in issues if i.service == service and i.state.value != "resolved"]
-            worst = max((issue.severity for issue in mine), default=0)
-            status = "ERROR" if worst >= 17 else "WARNING" if mine else "OK"  # noqa: PLR2004
-            last_ns = max(
-                (record.last_ns for key, record in self._operations.items() if key[0] == service),
-                default=now_ns,
-            )
-            seen = sum(r.tried for key, r in self._operations.items() if key[0] == service)
-            silent = seen >= _BUSY and now_ns - last_ns > SILENT_NS
-            details = mine[0].title if mine else "no issue seen"
-            found.append(Component(service, status, details, last_ns, len(mine), silent))
-        return [*found, *self._peers(now_ns)]
-
-    def _peers(self, now_ns: int) -> list[Component]:
-        peers: dict[str, list[OperationDelta]] = {}
-        for record in self._operations.values():
-            if record.peer:
-                peers.setdefault(record.peer, []).append(record)
-        found = []
-        for peer, records in sorted(peers.items()):
-            failed, tried = sum(r.failed for r in records), sum(r.tried for r in records)
-            last_ns = max(record.last_ns for record in records)
-            status = "OK" if not failed else "ERROR" if 2 * failed > tried else "WARNING"
-            silent = tried >= _BUSY and now_ns - last_ns > SILENT_NS
-            details = f"{failed} of {tried} calls failed"
-            found.append(Component(peer, status, details, last_ns, silent=silent))
+    def _all_operations(self) -> dict[OperationKey, OperationTally]:
+        """Add up the operations of present runs."""
+        present = {run.number for run in self.runs if run.current}
+        found: dict[OperationKey, OperationTally] = {}
+        for (run, *key), tally in sorted(self._operations.items()):
+            if run in present:
+                found.setdefault(tuple(key), OperationTally()).merge(tally)  # type: ignore[arg-type]
+        for name, tally in self._pending.operations.items():
+            found.setdefault(name, OperationTally()).merge(tally)
         return found
 
+    def _add_changes(self, picture: Picture) -> None:
+        """Say of every issue of now what changed since the last good run of its service."""
+        said: dict[str, tuple[str, ...]] = {}
+        for issue in picture.issues:
+            if issue.history.here:
+                if issue.service not in said:
+                    said[issue.service] = tuple(self.changes(issue.service))
+                issue.changes = said[issue.service]
 
-def _operation(key: OperationKey, record: OperationDelta) -> Operation:
-    service, kind, name = key
-    return Operation(
-        service=service,
-        name=name,
-        kind=kind,
-        tried=record.tried,
-        failed=record.failed,
-        first_failed_ns=record.first_failed_ns,
-        last_ns=record.last_ns,
-        tried_before_first=record.tried_before_first,
-        p50_ms=record.durations.quantile_ns(0.5) / 1e6,
-        p95_ms=record.durations.quantile_ns(0.95) / 1e6,
-        normal_p95_ms=record.normal_p95_ms,
+    def changes(self, service: str) -> list[str]:
+        """Say what is different from the last good run of a service; [] where none is known."""
+        mine = [run for run in self.runs if run.service == service]
+        now = next((run for run in reversed(mine) if run.current), None)
+        good = next((run for run in reversed(mine) if run.good and not run.current), None)
+        if now is None or good is None:
+            return []
+        empty = Circumstances()
+        return changes_since(self._made.get(good.number, empty), self._made.get(now.number, empty))
+
+    def last_good(self, service: str) -> RunRecord | None:
+        """Return the last good run of a service before the present one."""
+        mine = (r for r in reversed(self.runs) if r.service == service)
+        return next((run for run in mine if run.good and not run.current), None)
+
+    # The end.
+
+    def end(self, ending: Ending) -> None:
+        """Write down how this process ends, and take the lease if it is free; within `END_S`."""
+        self.process = self.process._replace(ending=ending)
+        if self._hub is None:
+            return
+        until = time.monotonic() + END_S
+        while time.monotonic() < until:
+            now_ns = time.time_ns()
+            try:
+                with self._hub.transaction() as db:
+                    self._enter(db)
+                    self._beat(db, now_ns)
+                    self._give(db)
+                    roster.leave(db, self.me, self.process)
+                    self._take_lease(db, time.monotonic(), now_ns)
+            except HubBusyError:
+                time.sleep(0.01)
+                continue
+            except HubError:
+                self.renders = True
+            else:
+                self._pending = Deltas()
+                self._taken_at = time.monotonic()
+            return
+
+    def leave(self) -> None:
+        """Let the lease go: whoever is left renders from now on."""
+        if self._hub is not None and self._lease is not None and self.renders:
+            try:
+                with self._hub.transaction() as db:
+                    self._lease.release(db, self.me)
+            except HubError:
+                return
+
+    def tally(self, fingerprint: str) -> IssueTally | None:
+        """Return what the hub knows of one issue, over all runs."""
+        return self._issues.get(fingerprint)
+
+    def operations(self) -> Mapping[_OperationRow, OperationTally]:
+        """Return the operations of all runs that are remembered."""
+        return self._operations
+
+    def present(self, key: OperationKey) -> OperationTally:
+        """Return how one operation fares in the present runs; an empty tally if it does not run."""
+        return self._all_operations().get(key, OperationTally())
+
+    def living(self) -> list[roster.Member]:
+        """Return the processes that run, as far as is known; without a hub, none."""
+        return [member for member in self.members if not member.ended]
+
+
+def _empty(tally: IssueTally) -> IssueTally:
+    return IssueTally(dataclasses.replace(tally.facts))
+
+
+def _least(tallies: Mapping[str, IssueTally], count: int) -> list[str]:
+    """Return the least urgent: by severity, then how often, then how long ago."""
+    ranked = sorted(
+        tallies.items(), key=lambda item: (item[1].facts.severity, item[1].count, item[1].last_ns)
     )
+    return [fingerprint for fingerprint, _ in ranked[: max(1, count)]]

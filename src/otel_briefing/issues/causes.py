@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From links between failures of different processes to causes: who brings whom about, how sure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from otel_briefing.issues.model import Confidence, Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_MOST = 0.5  # the share of a symptom's traces from which a cause is named
+
+
+class Link(NamedTuple):
+    """In `linked` failing traces of `symptom`, a part that it called failed of `cause`.
+
+    In `same` of these, both tell the very same exception.
+    """
+
+    symptom: str
+    cause: str
+    linked: int
+    same: int
+
+
+@dataclass(frozen=True, slots=True)
+class Causes:
+    """What the traces say: links, and in how many traces each symptom was looked at."""
+
+    links: tuple[Link, ...] = ()
+    traces: Mapping[str, int] = field(default_factory=dict)
+
+    def strongest(self) -> dict[str, Link]:
+        """Return, by symptom, the link that explains most of its traces, if it explains half."""
+        best: dict[str, Link] = {}
+        for link in self.links:
+            known = best.get(link.symptom)
+            if known is None or link.linked > known.linked:
+                best[link.symptom] = link
+        return {
+            symptom: link
+            for symptom, link in best.items()
+            if link.linked >= _MOST * self._of(link) and link.cause != symptom
+        }
+
+    def told_again(self) -> frozenset[str]:
+        """Name the issues that are another service's failure, told again: they count once."""
+        found = self.strongest().values()
+        return frozenset(link.symptom for link in found if 2 * link.same > self._of(link))
+
+    def reading(self, symptom: str) -> Reading | None:
+        """Say how sure it is that a symptom begins in its cause."""
+        link = self.strongest().get(symptom)
+        if link is None:
+            return None
+        of = self._of(link)
+        proven = link.linked == of
+        return Reading(
+            Confidence.PROVEN if proven else Confidence.LIKELY,
+            f"{link.linked:,} of {of:,} failing traces fail first in what this calls.",
+            "" if proven else "the other traces fail of something else",
+        )
+
+    def _of(self, link: Link) -> int:
+        return max(link.linked, self.traces.get(link.symptom, 0))

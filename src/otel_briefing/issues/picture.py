@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that is remembered, composed for one instant: issues, operations, components. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from otel_briefing.events import ERROR
+from otel_briefing.issues.assemble import RunRecord, rank_issues, to_issue
+from otel_briefing.issues.causes import Causes
+from otel_briefing.issues.deltas import SECOND, SLOT_S, IssueTally, OperationKey, OperationTally
+from otel_briefing.issues.fingerprint import issue_id
+from otel_briefing.issues.model import (
+    Component,
+    Impact,
+    IssueState,
+    Moment,
+    Operation,
+    SystemIssue,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+SILENT_NS = 60 * SECOND
+_BUSY = 20  # runs after which falling silent is worth a word
+
+
+class Picture(NamedTuple):
+    """What is known at one instant; issues are ranked."""
+
+    issues: list[SystemIssue]
+    operations: list[Operation]
+    components: list[Component]
+    moments: list[Moment]
+    dropped: Mapping[str, int]
+
+
+def compose(  # noqa: PLR0917  # one place calls it with all
+    issues: Iterable[IssueTally],
+    operations: Mapping[OperationKey, OperationTally],
+    now_ns: int,
+    resolve_after_ns: int,
+    runs: Sequence[RunRecord] = (),
+    causes: Causes | None = None,
+    dropped: Mapping[str, int] | None = None,
+) -> Picture:
+    """Say what is known now. `operations` are those of present runs."""
+    causes = causes or Causes()
+    again = causes.told_again()
+    links = causes.strongest()
+    impacts = _impacts(operations, {s: links[s].cause for s in again})
+    found = []
+    for tally in issues:
+        fingerprint = tally.facts.fingerprint
+        if fingerprint in again or not tally.count:
+            continue
+        affected, passing = impacts.get(fingerprint, ([], ""))
+        went_well = _went_well_since(tally, affected, operations)
+        issue = to_issue(tally, now_ns, resolve_after_ns, affected, passing, runs, went_well)
+        _explain(issue, causes)
+        found.append(issue)
+    ranked = rank_issues(found)
+    return Picture(
+        issues=ranked,
+        operations=[_operation(key, tally) for key, tally in operations.items()],
+        components=_components(operations, ranked, now_ns),
+        moments=_moments(ranked),
+        dropped=dropped or {},
+    )
+
+
+def _explain(issue: SystemIssue, causes: Causes) -> None:
+    """Let what traces prove take precedence over what time suggests."""
+    reading = causes.reading(issue.fingerprint)
+    if reading is not None:
+        issue.cause_id = issue_id(causes.strongest()[issue.fingerprint].cause)
+        issue.readings = (reading, *issue.readings)
+        issue.confidence = reading.confidence
+
+
+def _moments(issues: list[SystemIssue]) -> list[Moment]:
+    """Order the beginnings of what is active: who began matters most."""
+    active = (i for i in issues if i.state is not IssueState.RESOLVED and i.history.here)
+    found = [
+        Moment(_ns(issue), f"{issue.service}: {issue.title}".removeprefix(": "), issue.id)
+        for issue in active
+    ]
+    return sorted(found)
+
+
+def _ns(issue: SystemIssue) -> int:
+    at = issue.detection_time
+    return int(at.replace(microsecond=0).timestamp()) * SECOND + at.microsecond * 1000
+
+
+def _impacts(
+    operations: Mapping[OperationKey, OperationTally], again: Mapping[str, str]
+) -> dict[str, tuple[list[Impact], str]]:
+    """Return, by issue, the operations that ran into it and a trace that did not."""
+    found: dict[str, tuple[list[Impact], str]] = {}
+    for (service, kind, name), tally in operations.items():
+        if kind != "ENTRY":
+            continue
+        for fingerprint, affected in tally.affected.items():
+            of = again.get(fingerprint, fingerprint)  # the same failure, told again by a caller
+            impact = Impact(service, name, affected, tally.failed, tally.tried)
+            impacts, passing = found.get(of, ([], ""))
+            found[of] = ([*impacts, impact], passing or tally.passing_trace)
+    return found
+
+
+def _went_well_since(
+    tally: IssueTally,
+    impacts: list[Impact],
+    operations: Mapping[OperationKey, OperationTally],
+) -> int:
+    """Count how often the operations of an issue went well after its last occurrence."""
+    after = tally.last_ns // (SLOT_S * SECOND)
+    count = 0
+    for impact in impacts:
+        found = operations[impact.service, "ENTRY", impact.operation]
+        count += sum(
+            tried - found.failed_slots[slot] for slot, tried in found.slots.items() if slot > after
+        )
+    return count
+
+
+def _components(
+    operations: Mapping[OperationKey, OperationTally], issues: list[SystemIssue], now_ns: int
+) -> list[Component]:
+    """One component a service, from its issues; one a peer, from the calls to it."""
+    here = [i for i in issues if i.state is not IssueState.RESOLVED and i.history.here]
+    services = {key[0] for key in operations} | {issue.service for issue in issues}
+    found = []
+    for service in sorted(services - {""}):
+        mine = [issue for issue in here if issue.service == service]
+        worst = max((issue.severity for issue in mine), default=0)
+        status = "ERROR" if worst >= ERROR else "WARNING" if mine else "OK"
+        own = [tally for key, tally in operations.items() if key[0] == service]
+        last_ns = max((tally.last_ns for tally in own), default=now_ns)
+        silent = sum(t.tried for t in own) >= _BUSY and now_ns - last_ns > SILENT_NS
+        details = mine[0].title if mine else "no issue seen"
+        found.append(Component(service, status, details, last_ns, len(mine), silent))
+    return [*found, *_peers(operations, now_ns)]
+
+
+def _peers(operations: Mapping[OperationKey, OperationTally], now_ns: int) -> list[Component]:
+    peers: dict[str, list[OperationTally]] = {}
+    for tally in operations.values():
+        if tally.peer:
+            peers.setdefault(tally.peer, []).append(tally)
+    found = []
+    for peer, tallies in sorted(peers.items()):
+        failed, tried = sum(t.failed for t in tallies), sum(t.tried for t in tallies)
+        last_ns = max(tally.last_ns for tally in tallies)
+        status = "OK" if not failed else "ERROR" if 2 * failed > tried else "WARNING"
+        silent = tried >= _BUSY and now_ns - last_ns > SILENT_NS
+        details = f"{failed} of {tried} calls failed"
+        found.append(Component(peer, status, details, last_ns, silent=silent))
+    return found
+
+
+def _operation(key: OperationKey, tally: OperationTally) -> Operation:
+    service, kind, name = key
+    return Operation(
+        service=service,
+        name=name,
+        kind=kind,
+        tried=tally.tried,
+        failed=tally.failed,
+        first_failed_ns=tally.first_failed_ns,
+        last_ns=tally.last_ns,
+        tried_before_first=tally.tried_before_first,
+        p50_ms=tally.durations.quantile_ns(0.5) / 1e6,
+        p95_ms=tally.durations.quantile_ns(0.95) / 1e6,
+        normal_p95_ms=tally.normal_p95_ms,
+    )

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who takes part: the processes of a state directory, and the runs of programs that they make up.
+
+A run lasts from the first process of a program to the end of its last. A forked child belongs to
+its parent's run, as does a process of the same service that a member has started.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import psutil
+
+from otel_briefing.issues.assemble import RunRecord
+from otel_briefing.issues.model import Ending, ProcessRun
+from otel_briefing.state import codec
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+KEEP_RUNS = 20  # of one service
+KEEP_PROCESSES = 200
+_LATE_NS = 3_000_000_000  # a beat overdue by this much is worth a look at the process
+_SAME_START_S = 2.0  # start times of one process, read twice, differ by less
+
+
+class Member(NamedTuple):
+    """One process as the hub knows it. `facts` is JSON of what only that process knows."""
+
+    id: int
+    run: int
+    process: ProcessRun
+    beat_ns: int
+    facts: str
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether its end is known."""
+        return self.process.ending is not None
+
+
+def is_alive(pid: int, create_time: float) -> bool:
+    """Tell whether that very process still runs; a pid alone may have been given to another."""
+    try:
+        process = psutil.Process(pid)
+        same = abs(process.create_time() - create_time) < _SAME_START_S
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.AccessDenied:
+        return True
+    except (psutil.Error, OSError):
+        return False
+
+
+def create_time_of(pid: int) -> float:
+    """Return when a process was started, in seconds since the epoch; 0 when not known."""
+    try:
+        return float(psutil.Process(pid).create_time())
+    except (psutil.Error, OSError):
+        return 0.0
+
+
+def enter(db: sqlite3.Connection, process: ProcessRun) -> tuple[int, int]:
+    """Write a process down; return its row and its run."""
+    run = _run_of(db, process)
+    if not run:
+        made = db.execute(
+            "INSERT INTO runs (service, pid, command, started_ns) VALUES (?, ?, ?, ?)",
+            (process.service, process.pid, process.command, process.started_ns),
+        )
+        run = int(made.lastrowid or 0)
+    made = db.execute(
+        "INSERT INTO processes"
+        " (run, family, pid, parent_pid, create_time, service, beat_ns, process)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(run, process.family, process.pid, process.parent_pid, process.create_time),
+            *(process.service, time.time_ns(), codec.process_to_json(process)),
+        ),
+    )
+    return int(made.lastrowid or 0), run
+
+
+def _run_of(db: sqlite3.Connection, process: ProcessRun) -> int:
+    """Find the run of a process: its family's, its parent's, or that of a child that was faster."""
+    family = "SELECT run FROM processes WHERE family = ? AND family != '' LIMIT 1"
+    row = db.execute(family, (process.family,)).fetchone()
+    if row is not None:
+        return int(row[0])
+    relatives = db.execute(
+        "SELECT run, pid, create_time FROM processes"
+        " WHERE service = ? AND ended_ns = 0 AND (pid = ? OR parent_pid = ?) ORDER BY id DESC",
+        (process.service, process.parent_pid, process.pid),
+    ).fetchall()
+    return next((int(run) for run, pid, born in relatives if is_alive(pid, born)), 0)
+
+
+def beat(db: sqlite3.Connection, me: int, now_ns: int, facts: str | None) -> None:
+    """Say that a process is well; `facts` are written when they are new."""
+    db.execute("UPDATE processes SET beat_ns = ? WHERE id = ?", (now_ns, me))
+    if facts is not None:
+        db.execute("UPDATE processes SET facts = ? WHERE id = ?", (facts, me))
+
+
+def leave(db: sqlite3.Connection, me: int, process: ProcessRun) -> None:
+    """Write down how a process ends."""
+    assert process.ending is not None  # noqa: S101  # the caller has seen it end
+    db.execute(
+        "UPDATE processes SET ended_ns = ?, process = ? WHERE id = ?",
+        (process.ending.at_ns, codec.process_to_json(process), me),
+    )
+
+
+def bury(db: sqlite3.Connection, now_ns: int) -> bool:
+    """Write down who vanished without a word; tell whether anybody did."""
+    late = db.execute(
+        "SELECT id, pid, create_time, beat_ns, process FROM processes"
+        " WHERE ended_ns = 0 AND beat_ns < ?",
+        (now_ns - _LATE_NS,),
+    ).fetchall()
+    gone = [row for row in late if not is_alive(row[1], row[2])]
+    for me, _, _, beat_ns, process in gone:
+        ending = Ending(beat_ns, "vanished: killed or crashed, its end was not seen")
+        leave(db, me, codec.process_from_json(process)._replace(ending=ending))
+    return bool(gone)
+
+
+def members(rows: Sequence[tuple[int, int, int, str, str]]) -> list[Member]:
+    """Read rows of id, run, beat_ns, process, facts."""
+    return [
+        Member(me, run, codec.process_from_json(process), beat_ns, facts)
+        for me, run, beat_ns, process, facts in rows
+    ]
+
+
+MEMBERS = "SELECT id, run, beat_ns, process, facts FROM processes ORDER BY id"
+RUNS = "SELECT id, service, pid, started_ns, failures, traffic, circumstances FROM runs ORDER BY id"
+
+
+def runs(
+    rows: Sequence[tuple[int, str, int, int, int, int, str]], everybody: Sequence[Member]
+) -> list[RunRecord]:
+    """Read rows of `RUNS`: a run is present while a process of it lives, or as the latest one."""
+    living = {member.run for member in everybody if not member.ended}
+    ends: dict[int, int] = {}
+    for member in everybody:
+        if member.process.ending is not None:
+            ends[member.run] = max(ends.get(member.run, 0), member.process.ending.at_ns)
+    present = _present(rows, living, ends)
+    return [
+        RunRecord(
+            number=run,
+            service=service,
+            pid=pid,
+            started_ns=started_ns,
+            ended_ns=0 if run in living else ends.get(run, 0),
+            good=traffic > 0 and not failures,
+            current=run in present,
+        )
+        for run, service, pid, started_ns, failures, traffic, _ in rows
+    ]
+
+
+def _present(
+    rows: Sequence[tuple[int, str, int, int, int, int, str]],
+    living: set[int],
+    ends: dict[int, int],
+) -> set[int]:
+    """Return the runs that live; of a service without any, its latest and what ran beside that."""
+    present = set(living)
+    for service in {row[1] for row in rows}:
+        mine = [row for row in rows if row[1] == service]
+        if not living.intersection(row[0] for row in mine):
+            began_ns = mine[-1][3]
+            present.update(row[0] for row in mine if ends.get(row[0], 0) >= began_ns)
+            present.add(mine[-1][0])
+    return present
+
+
+def forget_old(db: sqlite3.Connection) -> None:
+    """Keep the latest runs of each service, and the processes and operations of these."""
+    kept: dict[str, int] = {}
+    for run, service in db.execute("SELECT id, service FROM runs ORDER BY id DESC").fetchall():
+        kept[service] = kept.get(service, 0) + 1
+        alive = "SELECT 1 FROM processes WHERE run = ? AND ended_ns = 0"
+        if kept[service] > KEEP_RUNS and not db.execute(alive, (run,)).fetchone():
+            db.execute("DELETE FROM runs WHERE id = ?", (run,))
+            db.execute("DELETE FROM processes WHERE run = ?", (run,))
+            db.execute("DELETE FROM operations WHERE run = ?", (run,))
+    db.execute(
+        "DELETE FROM processes WHERE ended_ns > 0 AND id NOT IN"
+        " (SELECT id FROM processes ORDER BY id DESC LIMIT ?)",
+        (KEEP_PROCESSES,),
+    )
