@@ -65,6 +65,7 @@ class Engine:
         publisher: Publisher,
         *,
         on_tick: Callable[[], None] = lambda: None,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> None:
         self._intake = intake
         self._adapt = adapt
@@ -73,6 +74,7 @@ class Engine:
         self._memory = memory
         self._publisher = publisher
         self._on_tick = on_tick
+        self._is_over = is_over
         self._stopping = False
         self._leave_at = math.inf  # analysis ends then, whatever waits
         self._waiters: deque[threads.Flag] = deque()
@@ -111,11 +113,12 @@ class Engine:
                 self._guarded_step()
 
     def _run(self) -> None:
-        while not self._stopping:
+        while not (self._stopping or self._is_over()):
             self._intake.wait(min(LOOK_S, self._publisher.due_in()))
             self._guarded_step()
             # Errors come in bursts: let some gather, instead of being woken for each.
             threads.sleep(GATHER_S)
+        self._stopping = True
         self._guarded_step()
 
     def _guarded_step(self) -> None:

@@ -78,7 +78,7 @@ class Pipeline:
         self.run = _this_run(cwd)._replace(family=family or os.urandom(8).hex())
         self._store: SharedStore | None = None
         self._hub: Hub | None = None
-        self._with_hub = hub
+        self._with_hub, self._forked = hub, bool(family)
         self._namespace = _resource_attributes().get("service.namespace", "")
         self._place = (state_dir, find_root(cwd))
         self._publisher: PagePublisher | None = None
@@ -92,6 +92,7 @@ class Pipeline:
             self,
             self,
             on_tick=self._on_tick,
+            is_over=self._is_over,
         )
 
     def start(self) -> None:
@@ -100,6 +101,7 @@ class Pipeline:
         self._crashes.install_sigterm(self._flush_before_sigterm)
         self._engine.start()
         atexit.register(self._at_exit)
+        child_exit.register_now(self, Pipeline.end_child)
         if hasattr(os, "register_at_fork"):
             # These hooks cannot be unregistered: hold the pipeline weakly.
             fork = _Fork(weakref.ref(self))
@@ -216,6 +218,19 @@ class Pipeline:
             self.analyzer.warm_up()
             self.publisher.make_live(self.analyzer)
             self._warm = True
+
+    def _is_over(self) -> bool:
+        """Tell whether only threads of ours are left, and end with the others.
+
+        A child that was forked by a thread ends with that thread, if no other is left.
+        """
+        if not self._forked or threading.main_thread().is_alive():
+            return False
+        if any(thread.is_alive() and not thread.daemon for thread in threading.enumerate()):
+            return False
+        self._exiting = True
+        self._mark_ending()
+        return True
 
     def due_in(self) -> float:
         """Return the seconds until a page is due if nothing else happens."""

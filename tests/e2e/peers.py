@@ -201,6 +201,11 @@ def _measure_subprocesses(python: str) -> None:
 # --- a collector ---------------------------------------------------------------------------------
 
 
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    return _free_ports(1)[0]
+
+
 def _free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     try:

@@ -167,14 +167,16 @@ def _present(
     living: set[int],
     ends: dict[int, int],
 ) -> set[int]:
-    """Return the runs that live; of a service without any, its latest and what ran beside that."""
+    """Return, of every service, the runs that live, or its latest, and what ended beside these.
+
+    One of several workers that has died is still of now, until a later one has started.
+    """
     present = set(living)
     for service in {row[1] for row in rows}:
         mine = [row for row in rows if row[1] == service]
-        if not living.intersection(row[0] for row in mine):
-            began_ns = mine[-1][3]
-            present.update(row[0] for row in mine if ends.get(row[0], 0) >= began_ns)
-            present.add(mine[-1][0])
+        latest = max((row for row in mine if row[0] in living), default=mine[-1])
+        present.add(latest[0])
+        present.update(row[0] for row in mine if ends.get(row[0], 0) >= latest[3])
     return present
 
 

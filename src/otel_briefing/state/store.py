@@ -287,7 +287,8 @@ class SharedStore:
             self._tend_at = now + TEND_S
             roster.forget_old(db)
             causality.forget_old(db)
-        roster.bury(db, now_ns)
+        if roster.bury(db, now_ns):
+            self._data_version = -1
 
     def _stand_in(self, now: float) -> None:
         """Somebody keeps the hub locked: the oldest process that runs renders what it can see."""
@@ -466,6 +467,7 @@ class SharedStore:
             else:
                 self._pending = Deltas()
                 self._taken_at = time.monotonic()
+                self._data_version = -1  # what is one's own has no version
             return
 
     def leave(self) -> None:

@@ -36,6 +36,16 @@ def register(owner: T, at_exit: Callable[[T], Any]) -> None:
             module.register_after_fork(owner, after_fork)
 
 
+def register_now(owner: T, at_exit: Callable[[T], Any]) -> None:
+    """Call `at_exit(owner)` when this process ends, if it is a worker that runs already."""
+    for name in _UTILS:
+        module = sys.modules.get(name)
+        process = sys.modules.get(name.replace(".util", ".process"))
+        with guard.guarded(__name__):
+            if module is not None and process is not None and process.parent_process() is not None:
+                module.Finalize(None, _guarded, args=(at_exit, owner), exitpriority=_BEFORE_OTHERS)
+
+
 def _guarded(at_exit: Callable[[T], Any], owner: T) -> None:
     with guard.guarded(__name__):
         at_exit(owner)
