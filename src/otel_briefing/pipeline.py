@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 import sys
 import threading
@@ -36,6 +37,14 @@ if TYPE_CHECKING:
 WARM_UP_AFTER_NS = 2_000_000_000  # what start-up need not wait for is loaded then
 NO_SPANS_AFTER_NS = 10_000_000_000  # a program that ran shorter may have had no work yet
 STOP_S = 3.0  # the longest that the end of the process waits for the last page
+FORK_WAIT_S = 0.25  # longer than one of these takes
+# What the analysis thread needs and start-up does not wait for, small steps first.
+_HEAVY = (
+    *("json", "hashlib", "sysconfig", "importlib.metadata", "psutil", "sqlite3", "yaml", "re2"),
+    *("otel_briefing.issues.patterns", "otel_briefing.issues.analyzer"),
+    *("otel_briefing.briefing.redaction", "otel_briefing.briefing.renderer"),
+    *("otel_briefing.state.store", "otel_briefing.publisher"),
+)
 _SEVERITIES = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": WARN, "ERROR": 17, "FATAL": FATAL}
 
 
@@ -61,6 +70,8 @@ class Pipeline:
         self._exiting = False
         self._stopped = False
         self._lock = threads.new_lock()  # held while the analysis thread ends
+        self._importing = threads.new_lock()  # held by the analysis thread, or over a fork
+        self._loaded = False
         self._crashes = CrashHooks(self._on_crash)
         self._wire()
 
@@ -135,9 +146,18 @@ class Pipeline:
         self._handlers.add(handler)
         return handler
 
+    def _load(self) -> None:
+        """Import what is heavy, never across a fork: a child could not finish it, nor import it."""
+        if not self._loaded:
+            for name in _HEAVY:
+                with self._importing:
+                    importlib.import_module(name)
+            self._loaded = True
+
     @property
     def analyzer(self) -> IssueAnalyzer:
         """The analyzer of this process, made when it is first asked for."""
+        self._load()
         with self._making:
             if self._analyzer is None:
                 from otel_briefing.issues.analyzer import IssueAnalyzer  # noqa: PLC0415
@@ -175,6 +195,7 @@ class Pipeline:
     def store(self) -> SharedStore:
         """What this process knows, and the others with it; for the analysis thread alone."""
         if self._store is None:
+            self._load()
             from otel_briefing.state.hub import Hub  # noqa: PLC0415
             from otel_briefing.state.store import SharedStore  # noqa: PLC0415
 
@@ -186,6 +207,7 @@ class Pipeline:
                 max_issues=self.config.max_issues,
                 resolve_after_s=self.config.resolve_after_s,
                 renders=False,
+                inbox_of=self._place[0],
             )
         return self._store
 
@@ -244,6 +266,7 @@ class Pipeline:
     def publisher(self) -> PagePublisher:
         """Whoever writes the page of this process; for the analysis thread alone."""
         if self._publisher is None:
+            self._load()
             from otel_briefing.publisher import PagePublisher  # noqa: PLC0415
 
             self._publisher = PagePublisher(
@@ -352,21 +375,24 @@ class Pipeline:
             self._crashes.uninstall()
             _forget(self)
 
-    def before_fork(self) -> bool:
-        """Hold the hub still, if that takes no time; tell whether it is."""
-        return self._hub is None or self._hub.before_fork()
+    def before_fork(self) -> tuple[bool, bool]:
+        """Let no import of ours be under way, and hold the hub still; tell what could be had."""
+        still = self._importing.acquire(timeout=FORK_WAIT_S)
+        return still, self._hub is None or self._hub.before_fork()
 
-    def after_fork_in_parent(self, held: bool) -> None:
-        """Go on with the hub."""
+    def after_fork_in_parent(self, held: tuple[bool, bool]) -> None:
+        """Go on."""
+        if held[0]:
+            self._importing.release()
         if self._hub is not None:
-            self._hub.after_fork_in_parent(held)
+            self._hub.after_fork_in_parent(held[1])
 
     def after_fork(self, held: bool) -> None:
         """Begin anew in a forked child: its threads are gone, and so is its parent's hub.
 
         Where the hub was in use at the fork, SQLite itself may hang in the child: it does without.
         """
-        self._lock = threads.new_lock()
+        self._lock, self._importing = threads.new_lock(), threads.new_lock()
         if self._stopped:
             return
         self._exiting = False
@@ -399,7 +425,7 @@ class _Fork:
 
     def before(self) -> None:
         """Hold the hub still."""
-        self._held.value = False
+        self._held.value = False, False
         with guard.guarded(__name__):
             if (pipeline := self._pipeline()) is not None:
                 self._held.value = pipeline.before_fork()
@@ -414,7 +440,7 @@ class _Fork:
         """Begin anew."""
         with guard.guarded(__name__):
             if (pipeline := self._pipeline()) is not None:
-                pipeline.after_fork(self._held.value)
+                pipeline.after_fork(self._held.value[1])
 
 
 def _cwd() -> Path:

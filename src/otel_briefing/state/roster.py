@@ -82,6 +82,15 @@ def enter(db: sqlite3.Connection, process: ProcessRun) -> tuple[int, int]:
     return int(made.lastrowid or 0), run
 
 
+def find(db: sqlite3.Connection, process: ProcessRun) -> tuple[int, int] | None:
+    """Return row and run of a process that was written down before."""
+    row = db.execute(
+        "SELECT id, run FROM processes WHERE pid = ? AND family = ? ORDER BY id DESC LIMIT 1",
+        (process.pid, process.family),
+    ).fetchone()
+    return (int(row[0]), int(row[1])) if row is not None else None
+
+
 def _run_of(db: sqlite3.Connection, process: ProcessRun) -> int:
     """Find the run of a process: its family's, its parent's, or that of a child that was faster."""
     family = "SELECT run FROM processes WHERE family = ? AND family != '' LIMIT 1"
@@ -176,7 +185,7 @@ def _present(
         mine = [row for row in rows if row[1] == service]
         latest = max((row for row in mine if row[0] in living), default=mine[-1])
         present.add(latest[0])
-        present.update(row[0] for row in mine if ends.get(row[0], 0) >= latest[3])
+        present.update(row[0] for row in mine if ends.get(row[0], 0) > latest[3])
     return present
 
 

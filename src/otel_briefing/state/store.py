@@ -25,13 +25,14 @@ from otel_briefing.issues.deltas import (
     OperationTally,
 )
 from otel_briefing.issues.picture import Picture, compose
-from otel_briefing.state import causality, codec, roster
+from otel_briefing.state import causality, codec, inbox, roster
 from otel_briefing.state.hub import Hub, HubBusyError, HubError
 from otel_briefing.state.lease import Lease
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from otel_briefing.issues.assemble import RunRecord
     from otel_briefing.issues.model import Ending, ProcessRun
@@ -77,6 +78,7 @@ class SharedStore:
         max_issues: int = 1000,
         resolve_after_s: float = 900,
         renders: bool = True,
+        inbox_of: Path | None = None,
     ) -> None:
         self.process = process
         self.members: list[roster.Member] = []
@@ -86,6 +88,8 @@ class SharedStore:
         self.renders = renders  # until the others can be asked
         self._hub = hub
         self._lease = Lease(hub) if hub else None
+        self._state_dir = inbox_of or (hub.path.parent if hub else None)
+        self._letters = 0
         self._facts = facts
         self._told_facts = ""
         self._made_of: Circumstances | None = None
@@ -147,28 +151,43 @@ class SharedStore:
     def sync(self, *, urgent: bool = False) -> bool:
         """Give the hub what waits; as the holder of the lease, learn what others gave."""
         if self._hub is None:
-            return bool(urgent)
+            return self._write_letter() and self.renders and urgent
         now = time.monotonic()
         pending = self._pending
         if pending.issues or pending.operations or pending.failures or now > self._beat_at:
             self._write(now)
         return urgent if not self.renders else self._look() or urgent
 
+    def _write_letter(self) -> bool:
+        """Let another process give the hub what this one may not."""
+        pending = self._pending
+        news = pending.issues or self.process.ending is not None
+        if self._state_dir is None or self.renders or not news:
+            return True
+        self._letters += 1
+        if inbox.put(self._state_dir, self.process, pending, self._letters):
+            self._pending = Deltas()
+        return True
+
     def _write(self, now: float) -> bool:
         assert self._hub is not None  # noqa: S101
         now_ns = time.time_ns()
+        letters: list[inbox.Letter] = []
         try:
             with self._hub.transaction() as db:
                 self._enter(db)
                 self._beat(db, now_ns)
-                self._give(db)
-                self._take_lease(db, now, now_ns)
+                self._give(db, self._pending, self.run)
+                self._take_lease(db, now, now_ns, letters)
         except HubBusyError:
+            inbox.done(letters, kept=False)
             self._stand_in(now)
             return False
         except HubError:
+            inbox.done(letters, kept=False)
             self.renders = True  # nobody can be asked who does
             return False
+        inbox.done(letters, kept=True)
         self._pending = Deltas()
         self._taken_at = now
         self._beat_at = now + BEAT_S
@@ -197,8 +216,7 @@ class SharedStore:
             )
             self._told_made_of = True
 
-    def _give(self, db: sqlite3.Connection) -> None:
-        pending = self._pending
+    def _give(self, db: sqlite3.Connection, pending: Deltas, run: int) -> None:
         if not (pending.issues or pending.operations or pending.failures):
             return
         db.execute("UPDATE meta SET value = value + 1 WHERE key = 'rev'")
@@ -206,14 +224,14 @@ class SharedStore:
         failures = 0
         for fingerprint, tally in pending.issues.items():
             failures += tally.count if tally.facts.severity >= 17 else 0  # noqa: PLR2004
-            self._give_issue(db, rev, fingerprint, tally)
+            self._give_issue(db, rev, fingerprint, _stamped(tally, run))
         for key, operation in pending.operations.items():
-            self._give_operation(db, rev, key, operation)
+            self._give_operation(db, rev, (run, *key), operation)
         causality.record(db, pending.failures)
         tried = sum(operation.tried for operation in pending.operations.values())
         db.execute(
             "UPDATE runs SET failures = failures + ?, traffic = traffic + ? WHERE id = ?",
-            (failures, tried + sum(t.count for t in pending.issues.values()), self.run),
+            (failures, tried + sum(t.count for t in pending.issues.values()), run),
         )
 
     def _give_issue(
@@ -225,7 +243,7 @@ class SharedStore:
         if row is None and not tally.count:
             return
         known = codec.issue_from_json(row[0]) if row else _empty(tally)
-        known.merge(self._stamped(tally), self._quiet_ns)
+        known.merge(tally, self._quiet_ns)
         if row is None:
             self._make_room_in(db)
         db.execute(
@@ -235,11 +253,6 @@ class SharedStore:
                 codec.issue_to_json(known),
             ),
         )
-
-    def _stamped(self, tally: IssueTally) -> IssueTally:
-        """Return a tally with the run in which it occurred."""
-        occurred = Occurred(tally.count, tally.first_ns, tally.last_ns)
-        return dataclasses.replace(tally, runs={self.run: occurred} if tally.count else {})
 
     def _make_room_in(self, db: sqlite3.Connection) -> None:
         (count,) = db.execute("SELECT count(*) FROM issues").fetchone()
@@ -252,17 +265,17 @@ class SharedStore:
             ).rowcount
             db.execute("UPDATE meta SET value = value + ? WHERE key = 'issues dropped'", (gone,))
 
+    @staticmethod
     def _give_operation(
-        self, db: sqlite3.Connection, rev: int, key: OperationKey, tally: OperationTally
+        db: sqlite3.Connection, rev: int, where: _OperationRow, tally: OperationTally
     ) -> None:
-        where = (self.run, *key)
         row = db.execute(
             "SELECT tally FROM operations WHERE run = ? AND service = ? AND kind = ? AND name = ?",
             where,
         ).fetchone()
         if row is None:
             (count,) = db.execute(
-                "SELECT count(*) FROM operations WHERE run = ?", (self.run,)
+                "SELECT count(*) FROM operations WHERE run = ?", where[:1]
             ).fetchone()
             if count >= MAX_OPERATIONS:
                 db.execute("UPDATE meta SET value = value + 1 WHERE key = 'operations dropped'")
@@ -276,11 +289,14 @@ class SharedStore:
 
     # The lease.
 
-    def _take_lease(self, db: sqlite3.Connection, now: float, now_ns: int) -> None:
+    def _take_lease(
+        self, db: sqlite3.Connection, now: float, now_ns: int, letters: list[inbox.Letter]
+    ) -> None:
         assert self._lease is not None  # noqa: S101
         self.renders = self._lease.seek(db, self.me, now_ns)
         if not self.renders:
             return
+        self._take_letters(db, letters)
         if causality.judge(db, now_ns):
             self._data_version = -1  # look again
         if now > self._tend_at:
@@ -288,6 +304,17 @@ class SharedStore:
             roster.forget_old(db)
             causality.forget_old(db)
         if roster.bury(db, now_ns):
+            self._data_version = -1
+
+    def _take_letters(self, db: sqlite3.Connection, letters: list[inbox.Letter]) -> None:
+        """Write down what processes without a hub have found out."""
+        assert self._state_dir is not None  # noqa: S101
+        for letter in inbox.take(self._state_dir):
+            letters.append(letter)
+            me, run = roster.find(db, letter.process) or roster.enter(db, letter.process)
+            self._give(db, letter.deltas, run)
+            if letter.process.ending is not None:
+                roster.leave(db, me, letter.process)
             self._data_version = -1
 
     def _stand_in(self, now: float) -> None:
@@ -403,7 +430,7 @@ class SharedStore:
                 found.append(tally)
                 continue
             both = codec.issue_from_json(codec.issue_to_json(known))
-            both.merge(self._stamped(tally) if self.run else tally, self._quiet_ns)
+            both.merge(_stamped(tally, self.run) if self.run else tally, self._quiet_ns)
             found.append(both)
         return found
 
@@ -448,27 +475,36 @@ class SharedStore:
         """Write down how this process ends, and take the lease if it is free; within `END_S`."""
         self.process = self.process._replace(ending=ending)
         if self._hub is None:
+            self._write_letter()
             return
         until = time.monotonic() + END_S
-        while time.monotonic() < until:
-            now_ns = time.time_ns()
-            try:
-                with self._hub.transaction() as db:
-                    self._enter(db)
-                    self._beat(db, now_ns)
-                    self._give(db)
-                    roster.leave(db, self.me, self.process)
-                    self._take_lease(db, time.monotonic(), now_ns)
-            except HubBusyError:
-                time.sleep(0.01)
-                continue
-            except HubError:
-                self.renders = True
-            else:
-                self._pending = Deltas()
-                self._taken_at = time.monotonic()
-                self._data_version = -1  # what is one's own has no version
-            return
+        while not self._write_end() and time.monotonic() < until:
+            time.sleep(0.01)
+
+    def _write_end(self) -> bool:
+        """Write the last of it down; false when the hub is busy and it is worth another try."""
+        assert self._hub is not None  # noqa: S101
+        now_ns = time.time_ns()
+        letters: list[inbox.Letter] = []
+        try:
+            with self._hub.transaction() as db:
+                self._enter(db)
+                self._beat(db, now_ns)
+                self._give(db, self._pending, self.run)
+                roster.leave(db, self.me, self.process)
+                self._take_lease(db, time.monotonic(), now_ns, letters)
+        except HubBusyError:
+            inbox.done(letters, kept=False)
+            return False
+        except HubError:
+            inbox.done(letters, kept=False)
+            self.renders = True
+            return True
+        inbox.done(letters, kept=True)
+        self._pending = Deltas()
+        self._taken_at = time.monotonic()
+        self._data_version = -1  # what is one's own has no version
+        return True
 
     def leave(self) -> None:
         """Let the lease go: whoever is left renders from now on."""
@@ -494,6 +530,12 @@ class SharedStore:
     def living(self) -> list[roster.Member]:
         """Return the processes that run, as far as is known; without a hub, none."""
         return [member for member in self.members if not member.ended]
+
+
+def _stamped(tally: IssueTally, run: int) -> IssueTally:
+    """Return a tally with the run in which it occurred."""
+    occurred = Occurred(tally.count, tally.first_ns, tally.last_ns)
+    return dataclasses.replace(tally, runs={run: occurred} if tally.count else {})
 
 
 def _empty(tally: IssueTally) -> IssueTally:
