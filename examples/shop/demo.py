@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the shop, break it, and print the briefing that results.
+"""Run the shop's three services, break one, and print the one briefing that results.
 
 Progress goes to stderr, the page to stdout. Exit code 0: the page says what was to be shown.
 """
@@ -22,7 +22,7 @@ from processes import DemoError, signals_deferred, wait_until
 from system import ShopSystem
 from traffic import Traffic
 
-NEEDED = ("flask", "sqlalchemy", "requests", "waitress", "otel_briefing")
+NEEDED = ("flask", "gunicorn", "sqlalchemy", "requests", "waitress", "otel_briefing")
 HEALTHY_S = 6.0
 QUIET_S = 8.0
 GROW_S = 4.0
@@ -45,7 +45,12 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _leave)
     try:
         with work_folder(keep=options.keep) as folder:
-            return run(ShopSystem(folder), FAULTS.get(options.fault))
+            for number in range(1, options.runs + 1):
+                if options.runs > 1:
+                    say(f"run {number} of {options.runs}")
+                if code := run(ShopSystem(folder), FAULTS.get(options.fault)):
+                    return code
+            return 0
     except KeyboardInterrupt:
         say("interrupted; everything is stopped")
         return 130
@@ -64,6 +69,13 @@ def parse_options() -> argparse.Namespace:
     )
     parser.add_argument(
         "--keep", action="store_true", help="keep the folder with page, logs and database"
+    )
+    parser.add_argument(
+        "--runs",
+        type=int,
+        choices=range(1, 6),
+        default=1,
+        help="how often, with one memory: what was seen before is said (default: %(default)s)",
     )
     parser.add_argument("--list", action="store_true", help="list the faults and end")
     return parser.parse_args()
@@ -90,8 +102,9 @@ def run(system: ShopSystem, fault: Fault | None) -> int:
         print(page, flush=True)
     except DemoError as error:
         say(f"FAILED: {error}")
-        if system.app is not None:
-            say(f"the shop's last output:\n{system.app.last_output()}")
+        for process in (system.gateway, system.app, system.supplier):
+            if process is not None:
+                say(f"the last output of {process.name}:\n{process.last_output()}")
         return 1
     finally:
         traffic.stop()
@@ -104,10 +117,11 @@ def start(system: ShopSystem) -> None:
     """Bring the whole system up."""
     say("filling the database")
     system.fill_database()
-    say("starting the supplier and the shop, under opentelemetry-instrument")
+    say("starting supplier, shop and gateway, under opentelemetry-instrument")
     system.start_supplier()
     system.start_app()
     system.wait_for_app()
+    system.start_gateway()
 
 
 def show_health(system: ShopSystem) -> str:
@@ -125,9 +139,7 @@ def show_fault(system: ShopSystem, fault: Fault) -> str:
     say(f"fault {fault.name}: {fault.story}")
     since_s = time.time()
     fault.switch_on(system)
-    page = wait_for_page(system, fault.states, since_s, REPORT_S)
-    if fault.ends_app:
-        return page
+    wait_for_page(system, fault.states, since_s, REPORT_S)
     say(f"the page reports it; {GROW_S:.0f} s more of it")
     time.sleep(GROW_S)
     return wait_for_page(system, fault.states, since_s, PAGE_S)

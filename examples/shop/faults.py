@@ -23,11 +23,6 @@ class Fault:
     switch_on: Callable[[ShopSystem], None]
     states: str = "FAILING|DEGRADING"
 
-    @property
-    def ends_app(self) -> bool:
-        """Whether the shop does not survive it."""
-        return self.states == "APP NOT RUNNING"
-
 
 def slow_supplier(system: ShopSystem) -> None:
     """Make every answer of the supplier take seconds."""
@@ -73,7 +68,6 @@ FAULTS = {
             "crash",
             "redeployed with SHOP_DISCOUNTS=seasonal",
             release_broken_import,
-            "APP NOT RUNNING",
         ),
     )
 }

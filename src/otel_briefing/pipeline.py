@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from otel_briefing.telemetry.handler import BriefingLoggingHandler
 
 WARM_UP_AFTER_NS = 2_000_000_000  # what start-up need not wait for is loaded then
-NO_SPANS_AFTER_NS = 10_000_000_000  # a program that ran shorter may have had no work yet
 STOP_S = 3.0  # the longest that the end of the process waits for the last page
 FORK_WAIT_S = 0.25  # longer than one of these takes
 # What the analysis thread needs and start-up does not wait for, small steps first.
@@ -310,13 +309,6 @@ class Pipeline:
             said += [f"OpenTelemetry itself said {n} times:\n{text}" for text, n in trouble]
             if refused := self._analyzer.packs_refused:
                 said.append(f"Your pattern packs are not in use:\n{refused}")
-        if not any(span.seen.values()[0] for span in self._spans):
-            advice = " `opentelemetry-bootstrap -a install` adds what makes them."
-            young = time.time_ns() - self.run.started_ns < NO_SPANS_AFTER_NS
-            said.append(
-                "No spans came: which operation a failure belongs to, out of how many, is not "
-                f"visible.{'' if young else advice}"
-            )
         if guard.swallowed.total:
             said.append(f"Last internal error:\n{guard.swallowed.last.strip().splitlines()[-1]}")
         return said

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 FIRST_PAGE_S = 1.0  # nothing to say yet: the first page can wait until the program has started
 LOOK_AROUND_S = 30.0  # how often sources that were loaded since are looked at
+NO_SPANS_AFTER_NS = 10_000_000_000  # a program that ran shorter may have had no work yet
 ENDED_SHOWN_NS = 300_000_000_000  # for so long the end of one process among others is shown
 _DISTRIBUTIONS = (
     "otel-briefing",
@@ -83,9 +84,11 @@ class PagePublisher:
 
     def due(self, changed: bool) -> bool:
         """Tell whether a page must be written now, by this process."""
-        if not self._store.renders:
-            return False
         now = time.monotonic()
+        if not self._store.renders:
+            if now - self._started > FIRST_PAGE_S:
+                self._look_around(last=False)  # the one who renders needs to know
+            return False
         if not changed and not self._number and now - self._started < FIRST_PAGE_S:
             return False
         return self._clock.due(now, changed)
@@ -201,6 +204,8 @@ class PagePublisher:
         for process, facts in told:
             for sentence in facts.get("not_known", ()):
                 who.setdefault(str(sentence), []).append(process)
+        for process in _without_spans(told):
+            who.setdefault(_no_spans(process), []).append(process)
         said = []
         for sentence, processes in who.items():
             names = ", ".join(f"{p.service} pid {p.pid}" for p in processes[:3])
@@ -234,6 +239,22 @@ class PagePublisher:
                 if not member.ended
             ],
         }
+
+
+def _without_spans(told: list[tuple[ProcessRun, Mapping[str, Any]]]) -> list[ProcessRun]:
+    """Name the processes of services of which no span came; what has ended beside others is not."""
+    seen = {process.service for process, facts in told if facts.get("spans")}
+    silent = [process for process, _ in told if process.service not in seen]
+    return [p for p in silent if p.ending is None] if len(told) > 1 else silent
+
+
+def _no_spans(process: ProcessRun) -> str:
+    advice = " `opentelemetry-bootstrap -a install` adds what makes them."
+    young = time.time_ns() - process.started_ns < NO_SPANS_AFTER_NS
+    return (
+        "No spans came: which operation a failure belongs to, out of how many, is not visible."
+        f"{'' if young else advice}"
+    )
 
 
 def told_as_json(facts: Mapping[str, Any]) -> str:

@@ -432,6 +432,29 @@ def test_a_slow_query_is_named_instead_of_the_operations_that_wait_for_it():
     assert [(i.operation, i.affected) for i in issue.impacts] == [("GET /find", 10)]
 
 
+def test_other_processes_learn_which_call_of_a_trace_was_slow():
+    """The slow call's span is told, and the part of the trace that it belongs to."""
+    call = {"url.full": "http://supplier:9/price"}
+    world = slow_world(**call)
+    for number in range(100, 104):
+        entry = span(
+            "GET /find",
+            ms=2000,
+            end_ns=T0 + (16 * S) + number * S // 4,
+            entry=True,
+            trace_id=f"{number:032x}",
+        )
+        made = entry._replace(
+            kind="CLIENT", entry=False, name="SELECT", span_id="c" * 16, attributes=call
+        )
+        world.see(made, entry._replace(span_id="d" * 16, parent_id="e" * 16))
+    world.analyzer.tick(T0 + 60 * S)
+    told = world.analyzer.drain()
+    assert [part.calls for part in told.failures] == [("c" * 16,)] * 4
+    assert {part.parent for part in told.failures} == {"e" * 16}
+    assert {part.fingerprint for part in told.failures} == set(told.issues)
+
+
 def test_a_statement_that_alone_became_slow_is_suspected_of_its_plan():
     """Two signs: at once, and others keep their pace; without the others nothing is suspected."""
     for with_other in (True, False):

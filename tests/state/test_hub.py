@@ -311,6 +311,52 @@ def test_two_services_that_tell_one_exception_count_it_once(join, clock):
     assert [(i.service, i.operation) for i in issue.impacts] == [("gateway", "POST /o")]
 
 
+def test_a_program_that_ended_explains_why_its_callers_are_refused(join, clock):
+    """Its spans told where it was called; its end and the calls that failed there meet here."""
+    supplier, shop = join("supplier"), join("shop")
+    served = Deltas()
+    operation = served.operation(("supplier", "ENTRY", "GET /price"))
+    operation.count(clock.ns, 1000, failed=False)
+    operation.peer = "supplier:9"
+    supplier.apply(served)
+    supplier.sync(urgent=True)
+    clock.pass_s(1)
+    end(supplier, clock, "signal SIGTERM")
+    calls = Deltas()
+    refused = facts("refused", service="shop", peer="supplier:9")
+    refused.category = "Network"
+    calls.issue(refused).add(Exemplar(clock.ns, "refused"), "refused")
+    calls.operation(("shop", "CLIENT", "GET supplier:9/price")).peer = "supplier:9"
+    shop.apply(calls)
+    shop.sync(urgent=True)
+    picture = shop.picture(clock.ns)
+    (issue,) = picture.issues
+    assert "was answered by supplier" in issue.readings[0].text
+    assert "signal SIGTERM" in issue.readings[0].text
+    (peer,) = (c for c in picture.components if c.name == "supplier:9")
+    assert peer.details == "0 of 0 calls failed; supplier answers there"
+
+
+def test_what_a_running_process_is_made_of_is_read_again(join, clock):
+    """It is written some time after the process has entered: an early look must not stick."""
+    good = join("shop")
+    good.set_circumstances(Circumstances(variables={"A": "1", "B": "1"}))
+    good.apply(tried(clock))
+    good.sync(urgent=True)
+    end(good, clock)
+    clock.pass_s(1)
+    watcher, now = join("page"), join("shop")
+    now.apply(seen(clock, "broken"))
+    now.sync(urgent=True)
+    watcher.sync(urgent=True)
+    assert watcher.picture(clock.ns).issues[0].changes == ()
+    now.set_circumstances(Circumstances(variables={"A": "1"}))
+    clock.pass_s(1.1)
+    now.sync()
+    watcher.sync()
+    assert watcher.picture(clock.ns).issues[0].changes == ("variables no longer set: B",)
+
+
 def segment(clock, number, entry, parent, name, *, told, calls=()):
     return FailedSegment(
         f"t{number}",

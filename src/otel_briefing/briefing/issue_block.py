@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from otel_briefing.briefing import safety
 from otel_briefing.briefing.builtin_checks import CHECKS
 from otel_briefing.briefing.history import past
-from otel_briefing.briefing.page import Lines, Page, in_app_frames, seen_at
+from otel_briefing.briefing.page import Lines, Page, in_app_frames, root_of, seen_at
 from otel_briefing.briefing.wording import (
     OUTGOING,
     clock,
@@ -21,6 +21,7 @@ from otel_briefing.briefing.wording import (
 )
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Iterator
 
     from otel_briefing.events import Frame, Raised
@@ -43,7 +44,8 @@ def issue_line(issue: SystemIssue, page: Page) -> str:
     lines = page.lines()
     frame = seen_at(issue)
     at = f" at {lines.name(page.place(frame))}" if frame else ""
-    cause = f"; symptom of {lines.name(issue.cause_id)}" if issue.cause_id else ""
+    root = root_of(issue, page.snapshot.issues)
+    cause = f"; symptom of {lines.name(root.id)}" if root is not issue else ""
     lines.say(
         f"- {lines.name(issue.id)} · {lines.name(issue.priority)} · {issue.state.value} · "
         f"{_title(issue, page)}{at}; {many(issue.count, 'time')}{_last(issue, page)}"
@@ -159,8 +161,14 @@ def _count(issue: SystemIssue, page: Page, lines: Lines) -> None:
     trend = f", {word} ({minutes} in the last whole minutes)" if word else ""
     lines.say(
         f"- Count: {issue.count:,} {within}{rate}{trend}; "
-        f"first {page.clock(first)}, last {page.clock(last)}"
+        f"first {page.clock(first)}, last {page.clock(last)}{_since(issue, page, last)}"
     )
+
+
+def _since(issue: SystemIssue, page: Page, last: dt.datetime) -> str:
+    if not issue.over:
+        return ""
+    return f"; it has stopped, {span(page.snapshot.at_ns - nanoseconds(last))} ago"
 
 
 def _before(issue: SystemIssue, page: Page, lines: Lines) -> None:
@@ -322,7 +330,7 @@ def _checks(issue: SystemIssue, page: Page, lines: Lines) -> Iterator[str]:
         place = page.place(frame).rpartition(":")[0]
         start, end = max(1, frame.line - _AROUND), frame.line + _AROUND
         yield f"read {lines.name(f'{place}:{start}-{end}')}"
-    pid = str(page.snapshot.run.pid)
+    pid = page.process_of(issue.service).pid
     for action in issue.suggested_actions:
         yield safety.quiet(action.replace("/proc/PID/", f"/proc/{pid}/"))
     if issue.suggested_actions:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import datetime as dt
 
     from otel_briefing.events import Frame
-    from otel_briefing.issues.model import Snapshot, SystemIssue
+    from otel_briefing.issues.model import ProcessRun, Snapshot, SystemIssue
 
 SourceLine = Callable[[str, int, int], "str | None"]
 _TEMPLATE_LINES = 6  # a logging call's literal stands at most so far below the call's first line
@@ -85,7 +85,18 @@ class Page:
 
         A process that has loaded an older version of a file would be shown the wrong line.
         """
-        return min(run.started_ns for run in (self.snapshot.run, *self.snapshot.other_runs))
+        return min(run.started_ns for run in self.runs)
+
+    def process_of(self, service: str) -> ProcessRun:
+        """Return a process of a service, the latest that runs if there is one."""
+        mine = [run for run in self.runs if run.service == service] or [self.snapshot.run]
+        living = [run for run in mine if run.ending is None]
+        return max(living or mine, key=lambda run: run.started_ns)
+
+    @property
+    def runs(self) -> tuple[ProcessRun, ...]:
+        """All processes that the page names."""
+        return (self.snapshot.run, *self.snapshot.other_runs)
 
     def lines(self) -> Lines:
         """Start an empty part of this page."""
@@ -130,6 +141,16 @@ class Page:
             if template in (self.source_line(frame.path, line, started_ns) or ""):
                 return template
         return None
+
+
+def root_of(issue: SystemIssue, issues: Sequence[SystemIssue]) -> SystemIssue:
+    """Follow an issue to the one that its chain starts with."""
+    by_id = {other.id: other for other in issues}
+    seen = {issue.id}
+    while (cause := by_id.get(issue.cause_id)) is not None and cause.id not in seen:
+        issue = cause
+        seen.add(cause.id)
+    return issue
 
 
 def in_app_frames(issue: SystemIssue) -> list[Frame]:

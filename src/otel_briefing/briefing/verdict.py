@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from otel_briefing.briefing import safety
-from otel_briefing.briefing.page import Lines, Page, in_app_frames, seen_at
+from otel_briefing.briefing.page import Lines, Page, in_app_frames, root_of, seen_at
 from otel_briefing.briefing.wording import OUTGOING, clock, iso, joined, many, millis, span
 from otel_briefing.events import ERROR
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _S = 1_000_000_000
 _SEVERITIES = ("FATAL", "ERROR", "WARN", "INFO", "DEBUG")
-_OTHER_RUNS = 4
+_SERVICES, _PIDS = 6, 4  # that are named
 _WORDS = re.compile(r"[\w./:\-=,+@…\[\] ]{1,160}")
 
 
@@ -49,11 +49,8 @@ def validity(page: Page, valid_for_s: float, heartbeat_s: float) -> str:
 def watched(page: Page, lines: Lines) -> str:
     """Say which processes, how they were started, and what file names are relative to."""
     snapshot = page.snapshot
-    run = snapshot.run
-    who = [_process(run, lines)]
-    who += [_process(other, lines) for other in snapshot.other_runs[:_OTHER_RUNS]]
-    more = len(snapshot.other_runs) - _OTHER_RUNS
-    parts = [", ".join(who) + (f" (+{more})" if more > 0 else "")]
+    run = page.process_of(page.active[0].service) if page.active else snapshot.run
+    parts = [_processes([run, *(other for other in page.runs if other is not run)], lines)]
     facts = []
     if run.environment:
         facts.append(f"env {lines.name(run.environment)}")
@@ -77,9 +74,19 @@ def _code(text: str, lines: Lines) -> str:
     return f"`{plain}`" if _WORDS.fullmatch(plain) else lines.name(text)
 
 
-def _process(run: ProcessRun, lines: Lines) -> str:
-    ended = " (ended)" if run.ending is not None else ""
-    return f"{lines.name(run.service) if run.service else 'process'} pid {run.pid}{ended}"
+def _processes(runs: list[ProcessRun], lines: Lines) -> str:
+    """List processes by service: `shop pid 5, gateway pids 7, 8 (+3)`."""
+    by_service: dict[str, list[ProcessRun]] = {}
+    for run in runs:
+        by_service.setdefault(run.service, []).append(run)
+    said = []
+    for service, mine in list(by_service.items())[:_SERVICES]:
+        pids = [f"{p.pid} (ended)" if p.ending is not None else str(p.pid) for p in mine]
+        more = f" (+{len(pids) - _PIDS})" if len(pids) > _PIDS else ""
+        name = lines.name(service) if service else "process"
+        said.append(f"{name} pid{'s' if len(pids) > 1 else ''} {', '.join(pids[:_PIDS])}{more}")
+    more = f" (+{len(by_service) - _SERVICES} services)" if len(by_service) > _SERVICES else ""
+    return ", ".join(said) + more
 
 
 def verdict(page: Page, lines: Lines) -> str:
@@ -116,8 +123,24 @@ def _start(page: Page, lines: Lines) -> str:
     first = issues[0]
     frame = seen_at(first)
     at = f", at {page.frame(frame, lines)}" if frame else ""
-    count = "The one issue is" if len(issues) == 1 else f"{many(len(issues), 'issue')}; start with"
-    return f"{count} {lines.name(first.id)}: {page.title(first)}{at}. {_certainty(first)}"
+    return (
+        f"{_count(issues, lines)} {lines.name(first.id)}: {page.title(first)}{at}. "
+        f"{_certainty(first)}"
+    )
+
+
+def _count(issues: list[SystemIssue], lines: Lines) -> str:
+    """Say how many issues there are, and how many of them the first one brings about."""
+    if len(issues) == 1:
+        return "The one issue is"
+    first = issues[0]
+    chain = 1 + sum(root_of(issue, issues) is first for issue in issues[1:])
+    where = f", starting in {lines.name(first.service)}" if first.service else ""
+    if chain == len(issues):
+        return f"One chain of {chain} issues{where}; start with"
+    if chain > 1:
+        return f"{len(issues)} issues, {chain} of them one chain{where}; start with"
+    return f"{len(issues)} issues; start with"
 
 
 def _certainty(issue: SystemIssue) -> str:
@@ -207,7 +230,7 @@ def blind_spots(page: Page) -> list[str]:
         found.append("Whether users notice it: nothing has been reported as failed.")
     if snapshot.drops:
         lost = ", ".join(
-            f"{safety.quiet(k, 40)} {n:,}" for k, n in sorted(snapshot.drops.items()) if n
+            f"{safety.quiet(k, 80)} {n:,}" for k, n in sorted(snapshot.drops.items()) if n
         )
         found += [f"Lost before it could be looked at: {lost}."] if lost else []
     return found

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from otel_briefing.issues.patterns import Pattern
 
 PENDING_NS = SECOND // 2  # how long a failed call waits for a log line that explains it
-_CALLS_KEPT = 8  # failed calls of one part of a trace
+_CALLS_KEPT = 8  # failed calls of one part of a trace, and slow ones of one kind
 MAX_PENDING = 1000  # beyond it, the one that waits longest is counted as it is
 BEFORE_NS = 120 * SECOND  # slowness this long before a failure may have to do with it
 _SHAPES_PER_PLACE = 8  # more texts than this from one logging call: its text is built, not constant
@@ -280,6 +280,8 @@ class IssueAnalyzer:
         told = self._traces.told_before(event.trace_id, site, event.status_description)
         pattern = self._match(site, event.status_description, ERROR)
         facts = describe.exception_facts(site, pattern, severity=ERROR, service=event.service)
+        if event.kind == "CLIENT":
+            facts.peer = describe.peer_of(event.attributes)
         place = f"span {event.kind} {event.name}"
         if told is not None:
             told.told |= told_by(site)
@@ -360,13 +362,23 @@ class IssueAnalyzer:
 
     def _tell_others(self, trace_id: str, trace: Trace, failure: Failure, at_ns: int) -> None:
         """Let the other processes of a trace learn where this part of it failed."""
+        self._tell(trace_id, trace, failure.fingerprint, failure.digest, at_ns, trace.failed_calls)
+
+    def _tell(  # noqa: PLR0917
+        self,
+        trace_id: str,
+        trace: Trace,
+        fingerprint: str,
+        told: str,
+        at_ns: int,
+        calls: Iterable[str],
+    ) -> None:
         entry, parent = trace.segment
         if entry and trace.entry is not None and len(self._deltas.failures) < MAX_FAILURES:
-            service, calls = trace.entry[0], tuple(trace.failed_calls)
             self._deltas.failures.append(
                 FailedSegment(
-                    *(trace_id, entry, parent, failure.fingerprint, service),
-                    *(at_ns, failure.digest, calls),
+                    *(trace_id, entry, parent, fingerprint, trace.entry[0]),
+                    *(at_ns, told, tuple(calls)),
                 )
             )
 
@@ -385,8 +397,12 @@ class IssueAnalyzer:
             trace.children[key] += event.duration_ns
             if event.failed and len(trace.failed_calls) < _CALLS_KEPT:
                 trace.failed_calls.append(event.span_id)
+            if event.duration_ns >= pace.threshold_ns():
+                slow = trace.slow_calls.setdefault(key, [])
+                slow.extend([event.span_id] if len(slow) < _CALLS_KEPT else [])
             pace.add(run)
             return
+        delta.peer = describe.served_at(event.attributes)
         self._close(trace, event, key, delta)
         # How long a failure took says nothing of how fast the operation is.
         if not (event.failed or trace.failures):
@@ -416,8 +432,18 @@ class IssueAnalyzer:
             operation.normal_p95_ms = report.slowness.normal_p95_ms
             if report.key[1] == "ENTRY":
                 operation.affected[fp.of_latency(*report.blamed)] += len(report.runs)
+                self._tell_slow(report)
             if report.blamed == report.key:
                 self._count_slow(report)
+
+    def _tell_slow(self, report: SlowReport) -> None:
+        """Let the other processes of a trace learn which part of it was slow."""
+        fingerprint = fp.of_latency(*report.blamed)
+        for run in report.runs:
+            trace = self._traces.known(run.trace_id)
+            if trace is not None:
+                calls = trace.slow_calls.get(report.blamed, ())
+                self._tell(run.trace_id, trace, fingerprint, fingerprint, time.time_ns(), calls)
 
     def _count_slow(self, report: SlowReport) -> None:
         slow = report.slowness

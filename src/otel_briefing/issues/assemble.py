@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
+_OFTEN = 5  # occurrences from which a usual gap is known
+_LULL_GAPS = 20  # so many times the usual gap without one,
+_LULL_NS = 2 * SECOND  # and at least this long: it has stopped
+
+
 class RunRecord(NamedTuple):
     """One run of a program, as the history of issues needs it: `good` when it had no failure."""
 
@@ -34,6 +39,7 @@ class RunRecord(NamedTuple):
     ended_ns: int
     good: bool
     current: bool  # it is the latest of its service, or lives
+    how: str = ""  # how its last process ended
 
 
 def per_minute(slots: Counter[int], now_ns: int, minutes: int = 5) -> tuple[int, ...]:
@@ -97,7 +103,16 @@ def to_issue(  # noqa: PLR0917  # one place calls it with all
         cause_id=issue_id(facts.cause) if facts.cause else "",
         passing_trace=passing_trace,
         history=history,
+        over=is_over(now, now_ns),
     )
+
+
+def is_over(now: Occurred, now_ns: int) -> bool:
+    """Tell whether what came often has stopped coming: it may have been of the moment."""
+    if now.times < _OFTEN:
+        return False
+    usual_ns = (now.last_ns - now.first_ns) / (now.times - 1)
+    return now_ns - now.last_ns > max(_LULL_NS, _LULL_GAPS * usual_ns)
 
 
 def _now(tally: IssueTally, runs: Sequence[RunRecord]) -> Occurred:
@@ -152,8 +167,8 @@ def rank_issues(issues: Iterable[SystemIssue]) -> list[SystemIssue]:
     """Order issues by what to look at first, and let causes name their symptoms.
 
     Those of now come before those of earlier runs. What ended the program comes first, then
-    failures before slowness before warnings, causes before their symptoms, then priority, then how
-    many operations fail of it, then age.
+    failures before slowness before warnings, what goes on before what has stopped, causes before
+    their symptoms, then priority, then how many operations fail of it, then age.
     """
     ranked = sorted(issues, key=_rank)
     by_id = {issue.id: issue for issue in ranked}
@@ -172,6 +187,7 @@ def _rank(issue: SystemIssue) -> tuple[object, ...]:
         not issue.history.here,
         issue.uncaught != "main",
         issue.severity < ERROR,
+        issue.over,
         bool(issue.cause_id),
         PRIORITIES.index(issue.priority),
         issue.category == "Latency",

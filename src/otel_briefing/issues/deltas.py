@@ -49,6 +49,7 @@ class IssueFacts:
     uncaught: str = ""
     cause: str = ""  # the fingerprint of the issue that brings this one about
     readings: tuple[Reading, ...] = ()
+    peer: str = ""  # whom the call that failed went to
 
     def learn(self, later: IssueFacts) -> None:
         """Let later facts fill what was missing; a deeper stack tells more."""
@@ -60,6 +61,7 @@ class IssueFacts:
         self.uncaught = self.uncaught or later.uncaught
         self.cause = later.cause or self.cause
         self.readings = later.readings or self.readings
+        self.peer = later.peer or self.peer
         if later.category == self.category == "Latency":
             self.title = later.title
         if later.site is not None and _depth(later.site) > _depth(self.site):
@@ -167,7 +169,7 @@ class OperationTally:
     affected: Counter[str] = field(default_factory=Counter)
     passing_trace: str = ""
     passing_ns: int = 0  # when the latest run went well
-    peer: str = ""  # whom it calls
+    peer: str = ""  # whom it calls; of an entry, the address at which it was called
     normal_p95_ms: float = 0.0  # before it became slow; 0 while it is not, or when not known
     slots: Counter[int] = field(default_factory=Counter)  # how many were tried
     failed_slots: Counter[int] = field(default_factory=Counter)
@@ -211,11 +213,11 @@ class OperationTally:
 
 
 class FailedSegment(NamedTuple):
-    """One failure within one process's part of a trace: what links it to its callers' failures.
+    """One process's part of a trace that failed or was slow: what links it to its callers' parts.
 
     `entry` is the span that the part begins with, `parent` the span of another process that called
-    it, `calls` the failed outgoing calls of the part, `told` a digest of the exception's type and
-    message.
+    it, `calls` its outgoing calls that failed or were slow, `told` a digest of the exception's type
+    and message.
     """
 
     trace_id: str

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from otel_briefing.issues.patterns import Pattern
 
 _TITLE = 120
+_ADDRESS = 260  # a host name has at most 253 characters
 _STARVED = {"DB", "Timeout", "Queue", "Concurrency", "RateLimit"}
 IN_CALLS = 0.5  # the share of the time from which a call explains its operation
 
@@ -76,6 +77,7 @@ def span_facts(event: SpanEvent, pattern: Pattern | None) -> IssueFacts:
         category="Application",
         severity=ERROR - 4 if client_error else ERROR,
         service=event.service,
+        peer=peer_of(event.attributes) if event.kind == "CLIENT" else "",
         **_caller(event.called_from),
     )
     return _recognised(facts, pattern)
@@ -228,6 +230,13 @@ def peer_of(attributes: Mapping[str, Any]) -> str:
     name = attributes.get("db.namespace") or attributes.get("db.name")
     system = attributes.get("db.system.name") or attributes.get("db.system")
     return " ".join(str(part) for part in (system, name) if part)
+
+
+def served_at(attributes: Mapping[str, Any]) -> str:
+    """Name the address, as callers write it, at which a SERVER span was reached; "" if not told."""
+    host = str(attributes.get("server.address") or attributes.get("http.host") or "")[:_ADDRESS]
+    port = attributes.get("server.port") or attributes.get("net.host.port")
+    return f"{host}:{port}" if host and port and ":" not in host else host
 
 
 def call_label(event: SpanEvent) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_briefing.events import ERROR
+from otel_briefing.issues import peers
 from otel_briefing.issues.assemble import RunRecord, rank_issues, to_issue
 from otel_briefing.issues.causes import Causes
 from otel_briefing.issues.deltas import SECOND, SLOT_S, IssueTally, OperationKey, OperationTally
@@ -43,9 +44,15 @@ def compose(  # noqa: PLR0917  # one place calls it with all
     resolve_after_ns: int,
     runs: Sequence[RunRecord] = (),
     causes: Causes | None = None,
+    served: Mapping[str, str] | None = None,
     dropped: Mapping[str, int] | None = None,
 ) -> Picture:
-    """Say what is known now. `operations` are those of present runs."""
+    """Say what is known now.
+
+    `operations` are those of present runs; `served` names, by address, the service that was called
+    there.
+    """
+    issues, served = list(issues), served or {}
     causes = causes or Causes()
     again = causes.told_again()
     links = causes.strongest()
@@ -59,12 +66,13 @@ def compose(  # noqa: PLR0917  # one place calls it with all
         went_well = _went_well_since(tally, affected, operations)
         issue = to_issue(tally, now_ns, resolve_after_ns, affected, passing, runs, went_well)
         _explain(issue, causes)
+        _blame_peer(issue, peers.explain(tally, served, runs, issues))
         found.append(issue)
     ranked = rank_issues(found)
     return Picture(
         issues=ranked,
         operations=[_operation(key, tally) for key, tally in operations.items()],
-        components=_components(operations, ranked, now_ns),
+        components=_components(operations, ranked, now_ns, served),
         moments=_moments(ranked),
         dropped=dropped or {},
     )
@@ -77,6 +85,16 @@ def _explain(issue: SystemIssue, causes: Causes) -> None:
         issue.cause_id = issue_id(causes.strongest()[issue.fingerprint].cause)
         issue.readings = (reading, *issue.readings)
         issue.confidence = reading.confidence
+
+
+def _blame_peer(issue: SystemIssue, explained: peers.Explained | None) -> None:
+    """Let the end of a program explain why it does not answer."""
+    if explained is None:
+        return
+    issue.readings = (*issue.readings, explained.reading)
+    if explained.cause and not issue.cause_id:
+        issue.cause_id = issue_id(explained.cause)
+        issue.confidence = explained.reading.confidence
 
 
 def _moments(issues: list[SystemIssue]) -> list[Moment]:
@@ -127,7 +145,10 @@ def _went_well_since(
 
 
 def _components(
-    operations: Mapping[OperationKey, OperationTally], issues: list[SystemIssue], now_ns: int
+    operations: Mapping[OperationKey, OperationTally],
+    issues: list[SystemIssue],
+    now_ns: int,
+    served: Mapping[str, str],
 ) -> list[Component]:
     """One component a service, from its issues; one a peer, from the calls to it."""
     here = [i for i in issues if i.state is not IssueState.RESOLVED and i.history.here]
@@ -142,21 +163,24 @@ def _components(
         silent = sum(t.tried for t in own) >= _BUSY and now_ns - last_ns > SILENT_NS
         details = mine[0].title if mine else "no issue seen"
         found.append(Component(service, status, details, last_ns, len(mine), silent))
-    return [*found, *_peers(operations, now_ns)]
+    return [*found, *_called(operations, now_ns, served)]
 
 
-def _peers(operations: Mapping[OperationKey, OperationTally], now_ns: int) -> list[Component]:
-    peers: dict[str, list[OperationTally]] = {}
-    for tally in operations.values():
-        if tally.peer:
-            peers.setdefault(tally.peer, []).append(tally)
+def _called(
+    operations: Mapping[OperationKey, OperationTally], now_ns: int, served: Mapping[str, str]
+) -> list[Component]:
+    calls: dict[str, list[OperationTally]] = {}
+    for (_, kind, _), tally in operations.items():
+        if tally.peer and kind != "ENTRY":
+            calls.setdefault(tally.peer, []).append(tally)
     found = []
-    for peer, tallies in sorted(peers.items()):
+    for peer, tallies in sorted(calls.items()):
         failed, tried = sum(t.failed for t in tallies), sum(t.tried for t in tallies)
         last_ns = max(tally.last_ns for tally in tallies)
         status = "OK" if not failed else "ERROR" if 2 * failed > tried else "WARNING"
         silent = tried >= _BUSY and now_ns - last_ns > SILENT_NS
-        details = f"{failed} of {tried} calls failed"
+        who = f"; {served[peer]} answers there" if peer in served else ""
+        details = f"{failed} of {tried} calls failed{who}"
         found.append(Component(peer, status, details, last_ns, silent=silent))
     return found
 

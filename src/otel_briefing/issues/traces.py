@@ -59,6 +59,7 @@ class Trace:
     entry: OperationKey | None = None  # the operation, once its span has ended
     segment: tuple[str, str] = ("", "")  # the span that it is, and the span that called it
     failed_calls: list[str] = field(default_factory=list)  # spans of outgoing calls
+    slow_calls: dict[OperationKey, list[str]] = field(default_factory=dict)
 
 
 class TraceMemory:

@@ -30,6 +30,7 @@ def issue_to_json(tally: IssueTally) -> str:
                 *(facts.call_site, _clip(facts.template), facts.logger, facts.uncaught),
                 *(facts.cause, [_reading(reading) for reading in facts.readings]),
             ],
+            "peer": facts.peer,
             "count": tally.count,
             "first": tally.first_ns,
             "last": tally.last_ns,
@@ -68,6 +69,7 @@ def issue_from_json(text: str) -> IssueTally:
         uncaught=uncaught,
         cause=cause,
         readings=tuple(map(_read_reading, readings)),
+        peer=data.get("peer", ""),
     )
     return IssueTally(
         facts,

@@ -144,18 +144,20 @@ def members(rows: Sequence[tuple[int, int, int, str, str]]) -> list[Member]:
 
 
 MEMBERS = "SELECT id, run, beat_ns, process, facts FROM processes ORDER BY id"
-RUNS = "SELECT id, service, pid, started_ns, failures, traffic, circumstances FROM runs ORDER BY id"
+RUNS = "SELECT id, service, pid, started_ns, failures, traffic FROM runs ORDER BY id"
 
 
 def runs(
-    rows: Sequence[tuple[int, str, int, int, int, int, str]], everybody: Sequence[Member]
+    rows: Sequence[tuple[int, str, int, int, int, int]], everybody: Sequence[Member]
 ) -> list[RunRecord]:
     """Read rows of `RUNS`: a run is present while a process of it lives, or as the latest one."""
     living = {member.run for member in everybody if not member.ended}
     ends: dict[int, int] = {}
+    how: dict[int, str] = {}
     for member in everybody:
-        if member.process.ending is not None:
-            ends[member.run] = max(ends.get(member.run, 0), member.process.ending.at_ns)
+        ending = member.process.ending
+        if ending is not None and ending.at_ns > ends.get(member.run, 0):
+            ends[member.run], how[member.run] = ending.at_ns, ending.how
     present = _present(rows, living, ends)
     return [
         RunRecord(
@@ -166,13 +168,14 @@ def runs(
             ended_ns=0 if run in living else ends.get(run, 0),
             good=traffic > 0 and not failures,
             current=run in present,
+            how=how.get(run, ""),
         )
-        for run, service, pid, started_ns, failures, traffic, _ in rows
+        for run, service, pid, started_ns, failures, traffic in rows
     ]
 
 
 def _present(
-    rows: Sequence[tuple[int, str, int, int, int, int, str]],
+    rows: Sequence[tuple[int, str, int, int, int, int]],
     living: set[int],
     ends: dict[int, int],
 ) -> set[int]:

@@ -106,7 +106,7 @@ class SharedStore:
     def _forget(self) -> None:
         self._issues: dict[str, IssueTally] = {}
         self._operations: dict[_OperationRow, OperationTally] = {}
-        self._made: dict[int, Circumstances] = {}
+        self._made: dict[int, tuple[str, Circumstances]] = {}  # by run: as it stands there, as read
         self._causes = Causes()
         self._hub_dropped: dict[str, int] = {}
         self._rev = -1
@@ -382,11 +382,7 @@ class SharedStore:
             self._operations[tuple(key)] = codec.operation_from_json(text)
         self._drop_gone()
         self.members = roster.members(rows(roster.MEMBERS))
-        runs = rows(roster.RUNS)
-        self.runs = roster.runs(runs, self.members)
-        for run, *_, text in runs:
-            if run not in self._made or run == self.run:
-                self._made[run] = codec.circumstances_from_json(text)
+        self.runs = roster.runs(rows(roster.RUNS), self.members)
         self._causes = causality.read(self._hub)
         self._hub_dropped = dict(rows("SELECT key, value FROM meta WHERE key != 'rev'"))
 
@@ -416,6 +412,7 @@ class SharedStore:
             self._quiet_ns,
             self.runs,
             self._causes,
+            self._served(),
             dropped,
         )
         self._add_changes(found)
@@ -445,6 +442,15 @@ class SharedStore:
             found.setdefault(name, OperationTally()).merge(tally)
         return found
 
+    def _served(self) -> dict[str, str]:
+        """Name the service that was called at an address, the latest run's last."""
+        rows = sorted(self._operations.items())
+        found = {t.peer: key[1] for key, t in rows if key[2] == "ENTRY" and t.peer}
+        for (service, kind, _), tally in self._pending.operations.items():
+            if kind == "ENTRY" and tally.peer:
+                found[tally.peer] = service
+        return found
+
     def _add_changes(self, picture: Picture) -> None:
         """Say of every issue of now what changed since the last good run of its service."""
         said: dict[str, tuple[str, ...]] = {}
@@ -461,8 +467,20 @@ class SharedStore:
         good = next((run for run in reversed(mine) if run.good and not run.current), None)
         if now is None or good is None:
             return []
-        empty = Circumstances()
-        return changes_since(self._made.get(good.number, empty), self._made.get(now.number, empty))
+        return changes_since(self._circumstances(good.number), self._circumstances(now.number))
+
+    def _circumstances(self, run: int) -> Circumstances:
+        """Return what a run was made of, as far as that is known by now."""
+        if self._hub is None:
+            return Circumstances()
+        try:
+            found = self._hub.rows("SELECT circumstances FROM runs WHERE id = ?", (run,))
+            text = found[0][0] if found else "{}"
+            if self._made.get(run, ("",))[0] != text:
+                self._made[run] = text, codec.circumstances_from_json(text)
+        except (HubError, ValueError, KeyError, TypeError):
+            return Circumstances()
+        return self._made[run][1]
 
     def last_good(self, service: str) -> RunRecord | None:
         """Return the last good run of a service before the present one."""

@@ -29,6 +29,7 @@ AHEAD_NS = 5_000_000_000  # a time further ahead than this is a mistake, of a cl
 _TELLING = (
     *("http.response.status_code", "http.status_code", "error.type", "peer.service"),
     *("server.address", "server.port", "net.peer.name", "net.peer.port", "url.full", "http.url"),
+    *("http.host", "net.host.port"),
     *("db.namespace", "db.name", "db.system.name", "db.system", "db.query.text", "db.statement"),
 )
 _OTEL = ("opentelemetry/", "otel_briefing/")

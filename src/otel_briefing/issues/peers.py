@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whom a failed call wanted to reach: what became of the program that used to answer there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from otel_briefing.issues.deltas import SECOND
+from otel_briefing.issues.model import Confidence, Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from otel_briefing.issues.assemble import RunRecord
+    from otel_briefing.issues.deltas import IssueTally
+
+_AT_THE_END_NS = 3 * SECOND  # a program stops answering this long before its end, or sooner
+_SINCE_NS = 3600 * SECOND  # an end longer ago than this before the first failure explains nothing
+
+
+class Explained(NamedTuple):
+    """What is said of the peer, and the fingerprint of what ended it, if that is known."""
+
+    reading: Reading
+    cause: str = ""
+
+
+def explain(
+    tally: IssueTally,
+    served: Mapping[str, str],
+    runs: Sequence[RunRecord],
+    issues: Iterable[IssueTally],
+) -> Explained | None:
+    """Explain a failed call by the end of the program that served its address, where there is one.
+
+    `served` names, by address, the service whose spans say that it was called there.
+    """
+    peer, service = tally.facts.peer, served.get(tally.facts.peer, "")
+    if tally.facts.category != "Network" or not service:
+        return None
+    mine = [run for run in runs if run.service == service]
+    began_ns = _began(tally, runs)
+    ended = [
+        run
+        for run in mine
+        if run.started_ns < began_ns
+        and began_ns - _SINCE_NS < run.ended_ns < began_ns + _AT_THE_END_NS
+    ]
+    if not ended:
+        return None
+    last = max(ended, key=lambda run: run.ended_ns)
+    if any(run.started_ns < began_ns and not run.ended_ns for run in mine):
+        return None  # another process of it was there all the time
+    later = [run for run in mine if run.started_ns > last.started_ns]
+    before = max(0, began_ns - last.ended_ns) / SECOND
+    text = (
+        f"{{call}} was answered by {service} (pid {last.pid}) until that ended "
+        f"{before:.1f} s before the first of these: {last.how or 'how is not known'}."
+    )
+    if any(not run.ended_ns for run in later):
+        again = min(run.started_ns for run in later if not run.ended_ns)
+        took = (again - last.ended_ns) / SECOND
+        text += f" It was started again {took:.1f} s later: these came in between."
+        return Explained(_reading(text, "they go on while it runs", peer))
+    ends = (i for i in issues if i.facts.service == service and i.facts.uncaught == "main")
+    crash = max(
+        (i for i in ends if i.last_ns > last.ended_ns - _AT_THE_END_NS),
+        key=lambda i: i.last_ns,
+        default=None,
+    )
+    text += " Nothing of it has run since." if not later else " Its next start failed."
+    cause = crash.facts.fingerprint if crash is not None else ""
+    return Explained(_reading(text, "something else should answer there", peer), cause)
+
+
+def _began(tally: IssueTally, runs: Sequence[RunRecord]) -> int:
+    """Return when the failures of now began."""
+    now = {run.number for run in runs if run.current}
+    return min((o.first_ns for n, o in tally.runs.items() if n in now), default=tally.first_ns)
+
+
+def _reading(text: str, wrong_if: str, peer: str) -> Reading:
+    return Reading(Confidence.LIKELY, text, wrong_if, call=peer)
