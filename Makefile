@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FAULT ?= pool
+RUNS ?= 1
+KEEP ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench docs clean
@@ -19,8 +21,8 @@ $(STAMP): pyproject.toml examples/shop/requirements.txt
 		--editable . --group test --requirement examples/shop/requirements.txt
 	@touch $@
 
-demo: $(STAMP) ## Break a small real shop and print its briefing: make demo FAULT=pool
-	@exec $(BIN)/python examples/shop/demo.py --fault $(FAULT)
+demo: $(STAMP) ## Break a small real shop: FAULT=pool|slow-query|missing-setting|upstream|crash|none RUNS=1
+	@exec $(BIN)/python examples/shop/demo.py --fault $(FAULT) --runs $(RUNS) $(if $(KEEP),--keep)
 
 test: lint ## Types, style, and all tests with branch coverage
 	@rm -f .coverage .coverage.*
