@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """CPU of a log call, analysis on ÷ stock: the whole process, all threads, until queues are empty.
 
-Both sides: an SDK logger provider, the stock batch processor around an exporter that throws away,
-99 % INFO and 1 % ERROR with a stack. Stock adds the stock logging handler; ours adds our handler,
-our processor beside the stock one, the analysis thread and the page.
+Both sides: an SDK logger provider, a batch processor around an exporter that throws away,
+99 % INFO and 1 % ERROR with a stack. Stock has the stock handler and processor; ours has our
+handler, lanes in that processor's place, analysis beside them, its thread and the page.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ class Null(LogRecordExporter):
     def force_flush(self, timeout_millis=30000): return True
 
 provider = LoggerProvider()
-provider.add_log_record_processor(BatchLogRecordProcessor(Null(), max_queue_size=1 << 20))
+if side == "stock":
+    processor = BatchLogRecordProcessor
+else:
+    from otel_briefing import PriorityBatchLogRecordProcessor as processor
+provider.add_log_record_processor(processor(Null(), max_queue_size=1 << 20))
 set_logger_provider(provider)
 if side == "stock":
     from opentelemetry.instrumentation.logging.handler import LoggingHandler
