@@ -139,16 +139,18 @@ def show_fault(system: ShopSystem, fault: Fault) -> str:
     say(f"fault {fault.name}: {fault.story}")
     since_s = time.time()
     fault.switch_on(system)
-    wait_for_page(system, fault.states, since_s, REPORT_S)
+    wait_for_page(system, fault.states, since_s, REPORT_S, fault.named)
     say(f"the page reports it; {GROW_S:.0f} s more of it")
     time.sleep(GROW_S)
-    return wait_for_page(system, fault.states, since_s, PAGE_S)
+    return wait_for_page(system, fault.states, since_s, PAGE_S, fault.named)
 
 
-def wait_for_page(system: ShopSystem, state: str, since_s: float, timeout_s: float) -> str:
-    """Return the page once it is newer than `since_s`, in one of the states, and reports issues.
+def wait_for_page(
+    system: ShopSystem, state: str, since_s: float, timeout_s: float, named: str = ""
+) -> str:
+    """Return the page once it is newer than `since_s` and in one of the states.
 
-    In the state NO ISSUE SEEN there is none to report.
+    `named` is what its first issue must speak of; in the state NO ISSUE SEEN there is none.
     """
     title = re.compile(rf"# Briefing .* · ({state}) · ")
     page = ""
@@ -159,12 +161,15 @@ def wait_for_page(system: ShopSystem, state: str, since_s: float, timeout_s: flo
             return False
         page = system.page.read_text(encoding="utf-8")
         found = title.match(page)
-        return found is not None and (found[1] == "NO ISSUE SEEN" or "\n## i-" in page)
+        first = page.partition("\n## i-")[2].partition("\n## ")[0]
+        reported = bool(first) and named in first
+        return found is not None and (found[1] == "NO ISSUE SEEN" or reported)
 
     if wait_until(reports, timeout_s):
         return page
     raise DemoError(
         f"within {timeout_s:.0f} s {system.page.name} did not say {state.replace('|', ' or ')}"
+        + (f" of {named}" if named else "")
         + (f"; it says:\n{page}" if page else "; it was not written")
     )
 

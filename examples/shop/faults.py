@@ -16,11 +16,12 @@ CRASH_S = 20.0
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that goes wrong, and the states that the page may then be in."""
+    """One thing that goes wrong, what the first issue must then name, and the page's state."""
 
     name: str
     story: str
     switch_on: Callable[[ShopSystem], None]
+    named: str
     states: str = "FAILING|DEGRADING"
 
 
@@ -60,14 +61,20 @@ def release_broken_import(system: ShopSystem) -> None:
 FAULTS = {
     fault.name: fault
     for fault in (
-        Fault("pool", "the supplier now takes 3 s to answer", slow_supplier),
-        Fault("slow-query", "an index of the database is dropped", drop_index),
-        Fault("missing-setting", "redeployed without PAYMENT_API_KEY", forget_setting),
-        Fault("upstream", "the supplier's process is stopped", stop_supplier),
+        Fault("pool", "the supplier now takes 3 s to answer", slow_supplier, "QueuePool limit"),
+        Fault("slow-query", "an index of the database is dropped", drop_index, "shop/reports.py"),
+        Fault(
+            "missing-setting",
+            "redeployed without PAYMENT_API_KEY",
+            forget_setting,
+            "'PAYMENT_API_KEY'",
+        ),
+        Fault("upstream", "the supplier's process is stopped", stop_supplier, "shop/supplier.py"),
         Fault(
             "crash",
             "redeployed with SHOP_DISCOUNTS=seasonal",
             release_broken_import,
+            "'holidays'",
         ),
     )
 }
