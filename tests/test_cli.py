@@ -709,3 +709,14 @@ def test_check_config_reads_the_pattern_packs_too(tmp_path, capsys):
     config.write_text(f"analysis:\n  pattern_packs: [{tmp_path / 'gone.yaml'}]\n")
     assert cli.main(["check-config", str(config)]) == 2
     assert "gone.yaml" in capsys.readouterr().err
+
+
+def test_the_command_runs_as_a_module():
+    """Where the script is not on the PATH."""
+    done = subprocess.run(
+        [sys.executable, "-m", "otel_briefing", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("otel-briefing ")

@@ -37,7 +37,7 @@ MAY_IMPORT = {
 
 def room_of(module):
     """`_config_files` is a part of `config`, `issues.model` one of `issues`."""
-    first = module.split(".")[0]
+    first = module.split(".")[0].replace("__main__", "cli")
     return first.removeprefix("_").split("_")[0] if first.startswith("_") else first
 
 

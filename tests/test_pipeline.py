@@ -50,3 +50,14 @@ def test_packs_are_checked_without_a_running_pipeline(tmp_path):
     pack.write_text("patterns: []\n")
     assert check_packs((str(pack),)) == ""
     assert "gone" in check_packs((str(tmp_path / "gone.yaml"),))
+
+
+def test_a_folder_that_cannot_be_used_is_said_once(tmp_path, capsys):
+    """Whoever named it needs to know; the program goes on."""
+    (tmp_path / "file").write_text("")
+    pipeline = Pipeline(EnhancedLoggingConfig(state_dir=str(tmp_path / "file" / "state")))
+    pipeline.publish()
+    pipeline.publish()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("otel-briefing: no briefing is written: state directory ")
+    assert "Not a directory" in line

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import logging
 import platform
+import sys
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -130,6 +131,8 @@ class PagePublisher:
         try:
             folder.prepare(self._folder)
         except StateError as error:
+            if not self.last_error and sys.stderr is not None:  # once: it is for whoever set it
+                print(f"otel-briefing: no briefing is written: {error}", file=sys.stderr)  # noqa: T201
             self.last_error = str(error)
             return False
         if self._writer is None:
