@@ -334,7 +334,11 @@ def test_a_program_that_ended_explains_why_its_callers_are_refused(join, clock):
     assert "was answered by supplier" in issue.readings[0].text
     assert "signal SIGTERM" in issue.readings[0].text
     (peer,) = (c for c in picture.components if c.name == "supplier:9")
-    assert peer.details == "0 of 0 calls failed; supplier answers there"
+    assert peer.details == "0 of 0 calls failed; supplier answered there"
+    told = {moment.issue_id: moment.text for moment in picture.moments}
+    assert told.keys() == {issue.id, ""}
+    assert told[""].startswith("supplier pid ")
+    assert told[""].endswith(" ended: signal SIGTERM")
 
 
 def test_what_a_running_process_is_made_of_is_read_again(join, clock):

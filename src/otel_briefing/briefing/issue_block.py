@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from otel_briefing.briefing import safety
 from otel_briefing.briefing.builtin_checks import CHECKS
 from otel_briefing.briefing.history import past
-from otel_briefing.briefing.page import Lines, Page, in_app_frames, root_of, seen_at
+from otel_briefing.briefing.page import Lines, Page, in_app_frames, seen_at
 from otel_briefing.briefing.wording import (
     OUTGOING,
     clock,
@@ -19,6 +19,7 @@ from otel_briefing.briefing.wording import (
     share,
     span,
 )
+from otel_briefing.issues.causes import root_of
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -44,7 +45,7 @@ def issue_line(issue: SystemIssue, page: Page) -> str:
     lines = page.lines()
     frame = seen_at(issue)
     at = f" at {lines.name(page.place(frame))}" if frame else ""
-    root = root_of(issue, page.snapshot.issues)
+    root = root_of(issue, {other.id: other for other in page.snapshot.issues})
     cause = f"; symptom of {lines.name(root.id)}" if root is not issue else ""
     lines.say(
         f"- {lines.name(issue.id)} · {lines.name(issue.priority)} · {issue.state.value} · "
@@ -64,6 +65,7 @@ def issue_short(issue: SystemIssue, page: Page) -> str:
     _count(issue, page, lines)
     _breaks_at(issue, page, lines)
     _exception(issue, lines, evidence=1)
+    _readings(issue, page, lines)
     checks = list(_checks(issue, page, lines))[:1]
     if checks:
         lines.say(f"- Check: {checks[0]}")
@@ -292,12 +294,7 @@ def _logged_at(issue: SystemIssue, page: Page, lines: Lines) -> None:
 
 
 def _advice(issue: SystemIssue, page: Page, lines: Lines) -> None:
-    for reading in issue.readings:
-        wrong = f" Wrong if {safety.quiet(reading.wrong_if)}" if reading.wrong_if else ""
-        called = f" Called at {page.frame(reading.frame, lines)}." if reading.frame else ""
-        call = lines.name(reading.call) if reading.call else "this call"
-        text = _stopped(safety.quiet(reading.text.replace("{call}", call))) + called
-        lines.say(f"- Reading: {reading.confidence.value} {text}{wrong and _stopped(wrong)}")
+    _readings(issue, page, lines)
     if not issue.readings:
         lines.say(f"- Reading: {_what_is_sure(issue, lines)}")
     checks = list(_checks(issue, page, lines))[:_CHECKS]
@@ -310,6 +307,17 @@ def _advice(issue: SystemIssue, page: Page, lines: Lines) -> None:
     link = safety.url(issue.link) if issue.link else None
     if link:
         lines.say(f"- About this failure: {link}")
+
+
+def _readings(issue: SystemIssue, page: Page, lines: Lines) -> None:
+    for reading in issue.readings:
+        wrong = f" Wrong if {safety.quiet(reading.wrong_if)}" if reading.wrong_if else ""
+        called = f" Called at {page.frame(reading.frame, lines)}" if reading.frame else ""
+        called += f" ← {page.frame(reading.caller, lines)}" if reading.caller else ""
+        called += "." if called else ""
+        call = lines.name(reading.call) if reading.call else "this call"
+        text = _stopped(safety.quiet(reading.text.replace("{call}", call))) + called
+        lines.say(f"- Reading: {reading.confidence.value} {text}{wrong and _stopped(wrong)}")
 
 
 def _what_is_sure(issue: SystemIssue, lines: Lines) -> str:
@@ -327,9 +335,9 @@ def _stopped(text: str) -> str:
 def _checks(issue: SystemIssue, page: Page, lines: Lines) -> Iterator[str]:
     frame = seen_at(issue)
     if frame is not None:
-        place = page.place(frame).rpartition(":")[0]
-        start, end = max(1, frame.line - _AROUND), frame.line + _AROUND
-        yield f"read {lines.name(f'{place}:{start}-{end}')}"
+        told = next((reading for reading in issue.readings if reading.frame), None)
+        found = [frame, told.frame, told.caller] if told else [frame]
+        yield "read " + " and ".join(dict.fromkeys(_around(f, page, lines) for f in found if f))
     pid = page.process_of(issue.service).pid
     for action in issue.suggested_actions:
         yield safety.quiet(action.replace("/proc/PID/", f"/proc/{pid}/"))
@@ -347,6 +355,12 @@ def _checks(issue: SystemIssue, page: Page, lines: Lines) -> Iterator[str]:
         yield "compare the failing trace with the passing one: the first span that differs"
     elif frame is not None and not known:
         yield "find what the values in that line are when it fails, and where they come from"
+
+
+def _around(frame: Frame, page: Page, lines: Lines) -> str:
+    place = page.place(frame).rpartition(":")[0]
+    start, end = max(1, frame.line - _AROUND), frame.line + _AROUND
+    return lines.name(f"{place}:{start}-{end}")
 
 
 def _is_trace(trace_id: str) -> bool:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -141,16 +141,6 @@ class Page:
             if template in (self.source_line(frame.path, line, started_ns) or ""):
                 return template
         return None
-
-
-def root_of(issue: SystemIssue, issues: Sequence[SystemIssue]) -> SystemIssue:
-    """Follow an issue to the one that its chain starts with."""
-    by_id = {other.id: other for other in issues}
-    seen = {issue.id}
-    while (cause := by_id.get(issue.cause_id)) is not None and cause.id not in seen:
-        issue = cause
-        seen.add(cause.id)
-    return issue
 
 
 def in_app_frames(issue: SystemIssue) -> list[Frame]:

@@ -7,9 +7,10 @@ import re
 from typing import TYPE_CHECKING
 
 from otel_briefing.briefing import safety
-from otel_briefing.briefing.page import Lines, Page, in_app_frames, root_of, seen_at
+from otel_briefing.briefing.page import Lines, Page, in_app_frames, seen_at
 from otel_briefing.briefing.wording import OUTGOING, clock, iso, joined, many, millis, span
 from otel_briefing.events import ERROR
+from otel_briefing.issues.causes import root_of
 
 if TYPE_CHECKING:
     from otel_briefing.issues.model import Operation, ProcessRun, SystemIssue
@@ -134,7 +135,8 @@ def _count(issues: list[SystemIssue], lines: Lines) -> str:
     if len(issues) == 1:
         return "The one issue is"
     first = issues[0]
-    chain = 1 + sum(root_of(issue, issues) is first for issue in issues[1:])
+    by_id = {issue.id: issue for issue in issues}
+    chain = 1 + sum(root_of(issue, by_id) is first for issue in issues[1:])
     where = f", starting in {lines.name(first.service)}" if first.service else ""
     if chain == len(issues):
         return f"One chain of {chain} issues{where}; start with"
@@ -151,7 +153,8 @@ def _certainty(issue: SystemIssue) -> str:
         where = "LIKELY (logged there)"
     why = issue.confidence or (issue.readings[0].confidence if issue.readings else None)
     what = "What: recognised by its text. " if issue.pattern else ""
-    return f"{what}Where: {where}. Why: {f'{why.value}, see Reading' if why else 'not known'}."
+    unknown = "not known; see what changed" if issue.changes else "not known"
+    return f"{what}Where: {where}. Why: {f'{why.value}, see Reading' if why else unknown}."
 
 
 def _worst(page: Page) -> Operation | None:

@@ -43,6 +43,7 @@ class Slowness:
     normal_p95_ms: float
     where: OperationKey | None = None  # the call that takes most of the time
     share: float = 0.0  # of the slow runs' time
+    measured: bool = False  # at least one slow run told where its time went
     symptom_of: str = ""  # the failure that at least half of the slow runs ran into
     steady_others: int = 0  # statements beside it that kept their pace
     holds: bool = False  # the slow runs also use a database, and `where` is none
@@ -113,6 +114,7 @@ class Pace:
             normal_p95_ms=self.normal.quantile_ns(0.95) / MS if self.normal.count else 0.0,
             where=where,
             share=min(1.0, taken / self.slow_ns) if self.slow_ns else 0.0,
+            measured=self.slow_ns > 0,
             symptom_of=failure if 2 * failed >= max(1, self.slow_runs) else "",
             holds=where is not None
             and where[1] != "DB"

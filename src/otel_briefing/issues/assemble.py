@@ -7,6 +7,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_briefing.events import ERROR
+from otel_briefing.issues.causes import root_of
 from otel_briefing.issues.deltas import MAX_KINDS, SECOND, SLOT_S, IssueTally, Occurred
 from otel_briefing.issues.fingerprint import issue_id
 from otel_briefing.issues.model import (
@@ -176,8 +177,10 @@ def rank_issues(issues: Iterable[SystemIssue]) -> list[SystemIssue]:
         cause = by_id.get(issue.cause_id)
         if cause is None or cause is issue:
             issue.cause_id = ""
-        else:
-            cause.symptom_ids = (*cause.symptom_ids, issue.id)
+    for issue in ranked:
+        root = root_of(issue, by_id)
+        if root is not issue:
+            root.symptom_ids = (*root.symptom_ids, issue.id)
     return ranked
 
 

@@ -11,7 +11,18 @@ from otel_briefing.issues.model import Confidence, Reading
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from otel_briefing.issues.model import SystemIssue
+
 _MOST = 0.5  # the share of a symptom's traces from which a cause is named
+
+
+def root_of(issue: SystemIssue, by_id: Mapping[str, SystemIssue]) -> SystemIssue:
+    """Follow an issue to the one that its chain starts with."""
+    seen = {issue.id}
+    while (cause := by_id.get(issue.cause_id)) is not None and cause.id not in seen:
+        issue = cause
+        seen.add(cause.id)
+    return issue
 
 
 class Link(NamedTuple):

@@ -124,13 +124,16 @@ def may_starve(slow: Slowness, facts: IssueFacts) -> bool:
 
 def slowness_before(call: OperationKey, stack: tuple[Frame, ...], seconds: float) -> Reading:
     """Say of a failure that something had become slow shortly before it began."""
+    own = [frame for frame in stack if frame.in_app][:2]
     return Reading(
         Confidence.LIKELY,
-        f"{{call}} became slow {seconds:.1f} s before the first of these, in operations that "
-        "also use the database: what they hold meanwhile, others lack.",
+        f"it begins with {fp.issue_id(fp.of_latency(*call))}: {{call}} became slow {seconds:.1f} s "
+        "before the first of these, in operations that also use the database: what they hold "
+        "meanwhile, others lack.",
         "it goes on while that call is fast",
-        next((frame for frame in stack if frame.in_app), None),
+        own[0] if own else None,
         call[2],
+        own[1] if len(own) > 1 else None,
     )
 
 
@@ -161,7 +164,7 @@ def _latency_checks(kind: str) -> tuple[str, ...]:
 
 
 def _latency_readings(slow: Slowness, kind: str) -> tuple[Reading, ...]:
-    readings = (_latency_reading(slow, kind),) if kind == "ENTRY" or slow.share else ()
+    readings = (_latency_reading(slow, kind),) if slow.measured or slow.share else ()
     if kind != "DB" or not (slow.steady_others and slow.normal_p95_ms):
         return readings
     # Two signs: it alone, and at once. Data that grows slows a statement down over days.

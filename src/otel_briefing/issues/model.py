@@ -62,6 +62,7 @@ class Reading(NamedTuple):
     wrong_if: str = ""
     frame: Frame | None = None  # the place in the code that the text speaks of
     call: str = ""  # the call that stands for `{call}` in the text: its name came from outside
+    caller: Frame | None = None  # who calls `frame`
 
 
 class EarlierRun(NamedTuple):

@@ -21,9 +21,11 @@ from otel_briefing.issues.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
 SILENT_NS = 60 * SECOND
+AROUND_NS = 60 * SECOND  # ends and starts so long before the first issue are listed with it
 _BUSY = 20  # runs after which falling silent is worth a word
 
 
@@ -72,8 +74,8 @@ def compose(  # noqa: PLR0917  # one place calls it with all
     return Picture(
         issues=ranked,
         operations=[_operation(key, tally) for key, tally in operations.items()],
-        components=_components(operations, ranked, now_ns, served),
-        moments=_moments(ranked),
+        components=_components(operations, ranked, now_ns, served, runs),
+        moments=_moments(ranked, runs),
         dropped=dropped or {},
     )
 
@@ -97,14 +99,29 @@ def _blame_peer(issue: SystemIssue, explained: peers.Explained | None) -> None:
         issue.confidence = explained.reading.confidence
 
 
-def _moments(issues: list[SystemIssue]) -> list[Moment]:
-    """Order the beginnings of what is active: who began matters most."""
+def _moments(issues: list[SystemIssue], runs: Sequence[RunRecord]) -> list[Moment]:
+    """Order the beginnings of what is active, and the ends and restarts around them."""
     active = (i for i in issues if i.state is not IssueState.RESOLVED and i.history.here)
     found = [
         Moment(_ns(issue), f"{issue.service}: {issue.title}".removeprefix(": "), issue.id)
         for issue in active
     ]
-    return sorted(found)
+    if not found:
+        return []
+    since_ns = min(moment.at_ns for moment in found) - AROUND_NS
+    return sorted([*found, *(moment for moment in _restarts(runs) if moment.at_ns > since_ns)])
+
+
+def _restarts(runs: Sequence[RunRecord]) -> Iterator[Moment]:
+    """Yield when programs ended, and when they were started again."""
+    known: set[str] = set()
+    for run in runs:
+        name = f"{run.service or 'a process'} pid {run.pid}"
+        if run.service in known:
+            yield Moment(run.started_ns, f"{name} started")
+        known.add(run.service)
+        if run.ended_ns:
+            yield Moment(run.ended_ns, f"{name} ended: {run.how}" if run.how else f"{name} ended")
 
 
 def _ns(issue: SystemIssue) -> int:
@@ -149,8 +166,10 @@ def _components(
     issues: list[SystemIssue],
     now_ns: int,
     served: Mapping[str, str],
+    runs: Sequence[RunRecord],
 ) -> list[Component]:
     """One component a service, from its issues; one a peer, from the calls to it."""
+    ended = {run.service for run in runs} - {run.service for run in runs if not run.ended_ns}
     here = [i for i in issues if i.state is not IssueState.RESOLVED and i.history.here]
     services = {key[0] for key in operations} | {issue.service for issue in issues}
     found = []
@@ -159,15 +178,24 @@ def _components(
         worst = max((issue.severity for issue in mine), default=0)
         status = "ERROR" if worst >= ERROR else "WARNING" if mine else "OK"
         own = [tally for key, tally in operations.items() if key[0] == service]
-        last_ns = max((tally.last_ns for tally in own), default=now_ns)
+        seen = [tally.last_ns for tally in own] or [_seen_ns(issue) for issue in mine]
+        last_ns = max(seen, default=now_ns)
         silent = sum(t.tried for t in own) >= _BUSY and now_ns - last_ns > SILENT_NS
         details = mine[0].title if mine else "no issue seen"
         found.append(Component(service, status, details, last_ns, len(mine), silent))
-    return [*found, *_called(operations, now_ns, served)]
+    return [*found, *_called(operations, now_ns, served, ended)]
+
+
+def _seen_ns(issue: SystemIssue) -> int:
+    at = issue.last_seen or issue.detection_time
+    return int(at.timestamp() * SECOND)
 
 
 def _called(
-    operations: Mapping[OperationKey, OperationTally], now_ns: int, served: Mapping[str, str]
+    operations: Mapping[OperationKey, OperationTally],
+    now_ns: int,
+    served: Mapping[str, str],
+    ended: AbstractSet[str],
 ) -> list[Component]:
     calls: dict[str, list[OperationTally]] = {}
     for (_, kind, _), tally in operations.items():
@@ -179,8 +207,9 @@ def _called(
         last_ns = max(tally.last_ns for tally in tallies)
         status = "OK" if not failed else "ERROR" if 2 * failed > tried else "WARNING"
         silent = tried >= _BUSY and now_ns - last_ns > SILENT_NS
-        who = f"; {served[peer]} answers there" if peer in served else ""
-        details = f"{failed} of {tried} calls failed{who}"
+        who = served.get(peer, "")
+        answers = f"; {who} {'answered' if who in ended else 'answers'} there" if who else ""
+        details = f"{failed} of {tried} calls failed{answers}"
         found.append(Component(peer, status, details, last_ns, silent=silent))
     return found
 

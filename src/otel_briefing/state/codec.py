@@ -192,5 +192,7 @@ def _reading(reading: Reading) -> list[Any]:
 
 
 def _read_reading(data: list[Any]) -> Reading:
-    confidence, text, wrong_if, frame, call = data
-    return Reading(Confidence(confidence), text, wrong_if, _read_frame(frame), call)
+    confidence, text, wrong_if, frame, call, caller = data
+    return Reading(
+        Confidence(confidence), text, wrong_if, _read_frame(frame), call, _read_frame(caller)
+    )

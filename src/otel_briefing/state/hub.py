@@ -53,7 +53,8 @@ class Hub:
         self._lock = lock
         self._read_only = read_only
         self._db: sqlite3.Connection | None = None
-        self.inode = 0  # of the file that is open: another one is another hub
+        self.generation = 0  # counts the files that were open: another file is another hub
+        self._inode = 0
         self._try_at = 0.0
 
     @contextmanager
@@ -108,6 +109,7 @@ class Hub:
         if self._db is not None and self._replaced():
             self._db.close()
             self._db = None
+            self._inode = 0  # which the file system may give to the next file
         if self._db is None:
             if time.monotonic() < self._try_at:
                 raise HubError(self.why)
@@ -118,7 +120,7 @@ class Hub:
     def _replaced(self) -> bool:
         """Tell whether somebody has removed or replaced the file."""
         try:
-            return os.stat(self.path).st_ino != self.inode  # noqa: PTH116  # every tick
+            return os.stat(self.path).st_ino != self._inode  # noqa: PTH116  # every tick
         except OSError:
             return True
 
@@ -135,7 +137,9 @@ class Hub:
                 self.path, timeout=0, isolation_level=None, check_same_thread=False
             )
         try:
-            self.inode = os.stat(self.path).st_ino  # noqa: PTH116
+            inode = os.stat(self.path).st_ino  # noqa: PTH116
+            self.generation += inode != self._inode
+            self._inode = inode
             self._prepare(db)
         except BaseException:
             db.close()
@@ -188,7 +192,7 @@ class Hub:
     def _put_aside(self) -> None:
         """Rename a file that is no database, unless another process has done so already."""
         with suppress(OSError):
-            if self.path.stat().st_ino != self.inode:
+            if self.path.stat().st_ino != self._inode:
                 return
             grave = self.path.with_name(f"{FILE}.corrupt")
             self.path.replace(grave)

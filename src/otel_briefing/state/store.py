@@ -98,7 +98,7 @@ class SharedStore:
         self._quiet_ns = int(resolve_after_s * SECOND)
         self._pending = Deltas()
         self._dropped: Counter[str] = Counter()
-        self._inode = 0
+        self._generation = 0
         self._beat_at = self._tend_at = 0.0
         self._taken_at = time.monotonic()
         self._forget()
@@ -198,10 +198,10 @@ class SharedStore:
         if not self.process.create_time:
             born = roster.create_time_of(self.process.pid)
             self.process = self.process._replace(create_time=born)
-        if self.me and self._inode == self._hub.inode:
+        if self.me and self._generation == self._hub.generation:
             return
         self._forget()
-        self._inode = self._hub.inode
+        self._generation = self._hub.generation
         self.me, self.run = roster.enter(db, self.process)
         self._told_facts, self._told_made_of = "", False
 
