@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from otel_briefing.telemetry.otlp_record import encode_record, encode_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from opentelemetry.sdk._logs import ReadableLogRecord
     from opentelemetry.sdk.resources import Resource
@@ -69,7 +69,7 @@ def join_request(records: Iterable[tuple[Origin, bytes]]) -> bytes:
     return _request((resource, scopes.items()) for resource, scopes in groups.items())
 
 
-def encode_batch(records: Iterable[ReadableLogRecord]) -> bytes:
+def encode_batch(records: Sequence[ReadableLogRecord]) -> bytes:
     """Return the bytes of an `ExportLogsServiceRequest`, grouped as the stock encoder groups.
 
     That is by equal resources, then by equal scopes, in order of appearance; the first of those
@@ -95,19 +95,26 @@ class _Groups:
         self._groups: dict[Any, dict[Any, tuple[Origin, list[bytes]]]] = {}
 
     def frames(self, resource: Resource, scope: InstrumentationScope | None) -> list[bytes]:
-        try:
-            scopes = self._groups.setdefault(resource, {})
-        except TypeError:  # it has a value that its hash cannot take: equal only to itself
-            scopes = self._groups.setdefault(id(resource), {})
-        if scope not in scopes:
-            scopes[scope] = (encode_origin(resource, scope), [])
-        return scopes[scope][1]
+        scopes = self._groups.setdefault(_hashable(resource), {})
+        key = _hashable(scope)
+        if key not in scopes:
+            scopes[key] = (encode_origin(resource, scope), [])
+        return scopes[key][1]
 
     def request(self) -> bytes:
         return _request(
             (next(iter(scopes.values()))[0].resource, ((o.scope, f) for o, f in scopes.values()))
             for scopes in self._groups.values()
         )
+
+
+def _hashable(source: Any) -> Any:
+    """Return a key for a resource or scope; one that has no hash is equal only to itself."""
+    try:
+        hash(source)
+    except TypeError:
+        return id(source)
+    return source
 
 
 def _request(groups: Iterable[tuple[bytes, Iterable[tuple[bytes, list[bytes]]]]]) -> bytes:

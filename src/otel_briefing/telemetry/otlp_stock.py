@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _NO_RESOURCE = Resource({})
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_INT64 = range(-(1 << 63), 1 << 63)
+_INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 _BLANK: dict[str, Any] = {
     "timestamp": None,
     "observed_timestamp": 0,
@@ -55,8 +55,7 @@ _BLANK: dict[str, Any] = {
 def encode_record(readable: ReadableLogRecord) -> bytes:
     """Return the bytes of one record's `LogRecord` message. Never raises. Safe for any thread."""
     record = copy.copy(readable.log_record)
-    with suppress(Exception):
-        record.body = _mended(record.body, BODY_ROOM)
+    record.body = _mended(record.body, BODY_ROOM)
     with suppress(Exception):
         record.attributes = _mended_attributes(record.attributes)
     for name in ("severity_text", "event_name"):
@@ -143,6 +142,8 @@ def _mended(value: Any, room: int) -> Any:
         return _mend(value, room)
     except (_TooDeepError, RecursionError):
         return _text(value)
+    except Exception:  # noqa: BLE001  # an app's object may raise anything: the stock encoder's
+        return value
 
 
 class _TooDeepError(Exception):
@@ -156,7 +157,7 @@ def _mend(value: Any, room: int) -> Any:
     if isinstance(value, str):
         return _unicode(value)
     if isinstance(value, int):
-        return value if isinstance(value, bool) or value in _INT64 else _text(value)
+        return value if _INT64_MIN <= value <= _INT64_MAX else _text(int(value))
     if isinstance(value, (bytes, float)):
         return value
     if isinstance(value, Sequence):
