@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Log records → OTLP requests in bytes: what stands around the records, and how they are grouped.
 
-What it writes means what the stock encoder's message means (`otlp_record` says where it keeps
+What it writes means what the stock encoder's message means (`otlp_stock` says where it keeps
 more). All functions are safe for any thread, take no lock, and never raise for what a record,
 a resource or a scope holds. Fields: opentelemetry/proto/logs/v1/logs.proto; in the comments,
 `N: type` names a field of a message.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from otel_briefing.telemetry.otlp_record import encode_record, encode_size
+from otel_briefing.telemetry.otlp_record import encode_record, encode_size, remember
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Origin", "encode_batch", "encode_origin", "encode_record", "join_request"]
 
-MAX_ORIGINS = 4_096  # pairs of resource and scope whose bytes are kept; then it starts anew
-
 _origins: dict[tuple[int, int], tuple[Origin, Any, Any]] = {}
+_known: dict[int, _Key] = {}
 
 
 class Origin(NamedTuple):
@@ -47,9 +46,7 @@ def encode_origin(resource: Resource | None, scope: InstrumentationScope | None)
 
         # It holds both objects, so that nobody else gets their ids.
         known = (Origin(*otlp_stock.encode_origin(resource, scope)), resource, scope)
-        if len(_origins) >= MAX_ORIGINS:
-            _origins.clear()
-        _origins[key] = known
+        remember(_origins, key, known)
     return known[0]
 
 
@@ -92,11 +89,11 @@ class _Groups:
     """The records of one batch by resource and scope, as their own `==` says."""
 
     def __init__(self) -> None:
-        self._groups: dict[Any, dict[Any, tuple[Origin, list[bytes]]]] = {}
+        self._groups: dict[_Key, dict[_Key, tuple[Origin, list[bytes]]]] = {}
 
     def frames(self, resource: Resource, scope: InstrumentationScope | None) -> list[bytes]:
-        scopes = self._groups.setdefault(_hashable(resource), {})
-        key = _hashable(scope)
+        scopes = self._groups.setdefault(_key(resource), {})
+        key = _key(scope)
         if key not in scopes:
             scopes[key] = (encode_origin(resource, scope), [])
         return scopes[key][1]
@@ -108,13 +105,31 @@ class _Groups:
         )
 
 
-def _hashable(source: Any) -> Any:
-    """Return a key for a resource or scope; one that has no hash is equal only to itself."""
-    try:
-        hash(source)
-    except TypeError:
-        return id(source)
-    return source
+class _Key:
+    """A resource or a scope in a dict. A resource's own hash costs more than all its records."""
+
+    __slots__ = ("_hash", "_source")
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+        try:
+            self._hash = hash(source)
+        except TypeError:  # of one of its values: then it is equal only to what is the same object
+            self._hash = id(source)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and bool(self._source == other._source)
+
+
+def _key(source: Any) -> _Key:
+    known = _known.get(id(source))
+    if known is None:
+        known = _Key(source)  # it holds the object, so that nobody else gets its id
+        remember(_known, id(source), known)
+    return known
 
 
 def _request(groups: Iterable[tuple[bytes, Iterable[tuple[bytes, list[bytes]]]]]) -> bytes:

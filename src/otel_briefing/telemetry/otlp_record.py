@@ -8,7 +8,6 @@ opentelemetry/proto/logs/v1/logs.proto. In the comments, `N: type` names a field
 
 from __future__ import annotations
 
-import itertools
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk._logs import ReadableLogRecord
 
-MAX_CACHED = 4_096  # entries of each cache; a full one starts anew
+MAX_CACHED = 4_096  # entries of each cache
 MAX_CACHED_SIZE = 512  # characters: what is longer is encoded every time
 # Messages inside an attribute's or a body's value: receivers refuse a request of more than 100.
 ATTRIBUTE_ROOM = 95
@@ -30,7 +29,6 @@ _TABLE_SIZE = 4_096
 _UINT64 = 1 << 64
 _MORE = 128  # the bit that says that a varint goes on
 _FILE, _FUNCTION, _LINE = "code.file.path", "code.function.name", "code.line.number"
-_AFTER_FILE = [_FUNCTION, _LINE]
 
 _fixed32 = struct.Struct("<BI").pack  # the tag and the value
 _fixed64 = struct.Struct("<BQ").pack
@@ -81,7 +79,8 @@ _sites: dict[tuple[str, str, int], bytes] = {}
 _severities: dict[str | None, tuple[SeverityNumber | None, bytes]] = {}
 
 
-def _remember(cache: dict[Any, Any], key: Any, value: Any) -> None:
+def remember(cache: dict[Any, Any], key: Any, value: Any) -> None:
+    """Put into a cache; one that is full starts anew."""
     if len(cache) >= MAX_CACHED:
         cache.clear()
     cache[key] = value
@@ -146,7 +145,7 @@ def _encode_severity(
         raw = str.encode(text)
         data += b"\x1a" + encode_size(len(raw)) + raw  # 3: string
     if text is None or len(text) <= MAX_CACHED_SIZE:
-        _remember(_severities, text, (number, data))
+        remember(_severities, text, (number, data))
     return number, data
 
 
@@ -174,15 +173,16 @@ def _add_attribute(parts: list[bytes], key: str, value: Any) -> None:
 
 def _add_site(parts: list[bytes], pairs: Iterator[tuple[str, Any]], path: Any) -> None:
     """Append `code.file.path` and the two that follow: a call site comes again and again."""
-    rest = list(itertools.islice(pairs, 2))
-    if [key for key, _ in rest] == _AFTER_FILE:
-        function, line = rest[0][1], rest[1][1]
+    second, third = next(pairs, None), next(pairs, None)
+    if second and third and second[0] == _FUNCTION and third[0] == _LINE:
+        function, line = second[1], third[1]
         # The types are part of the question: 1 and True are the same key of a dict.
         if type(path) is str and type(function) is str and type(line) is int:
             parts.append(_sites.get((path, function, line)) or _encode_site(path, function, line))
             return
-    for key, value in [(_FILE, path), *rest]:
-        _add_attribute(parts, key, value)
+    for pair in ((_FILE, path), second, third):
+        if pair:
+            _add_attribute(parts, *pair)
 
 
 def _encode_site(path: str, function: str, line: int) -> bytes:
@@ -192,7 +192,7 @@ def _encode_site(path: str, function: str, line: int) -> bytes:
     _add_attribute(parts, _LINE, line)
     data = b"".join(parts)
     if len(data) <= 2 * MAX_CACHED_SIZE:
-        _remember(_sites, (path, function, line), data)
+        remember(_sites, (path, function, line), data)
     return data
 
 
@@ -203,7 +203,7 @@ def _encode_key(key: str) -> bytes:
     raw = key.encode()
     data = (b"\n" + encode_size(len(raw)) + raw if raw else b"") + b"\x12"  # 1: string, 2: AnyValue
     if len(key) <= MAX_CACHED_SIZE:
-        _remember(_keys, key, data)
+        remember(_keys, key, data)
     return data
 
 
