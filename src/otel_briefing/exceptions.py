@@ -4,7 +4,8 @@
 BriefingError
 ├── ConfigError (ValueError)    a setting that cannot be used, and what is allowed
 ├── PatternError (ValueError)   a pattern or a pattern pack that cannot be used, and why
-└── StateError (RuntimeError)   a state directory or file that cannot be used
+├── StateError (RuntimeError)   a state directory or file that cannot be used
+└── WireError (ValueError)      bytes that are not the message that they should be
 """
 
 
@@ -22,3 +23,7 @@ class PatternError(BriefingError, ValueError):
 
 class StateError(BriefingError, RuntimeError):
     """A state directory or a file in it cannot be used. The message names it and the reason."""
+
+
+class WireError(BriefingError, ValueError):
+    """Bytes are not the message that they should be. The message says which, and why."""

@@ -17,7 +17,7 @@ from otel_briefing.telemetry.fast_record import BriefingLogRecord
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from opentelemetry.sdk._logs import ReadWriteLogRecord
+    from opentelemetry.sdk._logs import ReadableLogRecord, ReadWriteLogRecord
     from opentelemetry.sdk.trace import ReadableSpan
 
 _MAX_BODY = 4000
@@ -51,7 +51,7 @@ class Adapter:
             return self.log_event(thing, extra)
         return self.span_event(thing, extra)
 
-    def log_event(self, readable: ReadWriteLogRecord, source: int) -> LogEvent:
+    def log_event(self, readable: ReadWriteLogRecord | ReadableLogRecord, source: int) -> LogEvent:
         """Return the event of a log record, whoever made it."""
         record = readable.log_record
         attributes = record.attributes or {}
@@ -166,7 +166,15 @@ def _call_site(own: BriefingLogRecord | None, attributes: Mapping[str, Any]) -> 
         return None
     function = attributes.get("code.function.name") or attributes.get("code.function") or ""
     line = attributes.get("code.line.number") or attributes.get("code.lineno") or 0
-    return stacks.to_frame(str(path), str(function), int(line))
+    return stacks.to_frame(str(path), str(function), _line_number(line))
+
+
+def _line_number(value: Any) -> int:
+    """Return a line number that another program sent, 0 for what is none."""
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return 0
 
 
 def _site(own: BriefingLogRecord | None, attributes: Mapping[str, Any]) -> FailureSite | None:
