@@ -23,7 +23,7 @@ from otel_briefing.issues.causes import root_of
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from otel_briefing.events import Frame, Raised
     from otel_briefing.issues.model import Impact, Operation, SystemIssue
@@ -190,12 +190,18 @@ def _slow(issue: SystemIssue, page: Page, lines: Lines) -> None:
     own = [o for o in page.snapshot.operations if (o.service, o.name) in names]
     if own:
         lines.say("- Slow: " + "; ".join(_pace(o, lines) for o in own[:_IMPACTS]))
-    calls = [o for o in page.snapshot.operations if o.kind in OUTGOING and o not in own]
+    mine = [o for o in page.snapshot.operations if o.service == issue.service and o not in own]
+    calls = [o for o in mine if o.kind in OUTGOING and not _is_about(issue, o)]
     late = [o for o in calls if 0 < o.normal_p95_ms * _SLOWER_THAN_NORMAL < o.p95_ms]
     late.sort(key=lambda o: -o.p95_ms)
     if late:
         said = "; ".join(_pace(o, lines) for o in late[:_IMPACTS])
         lines.say(f"- Outgoing calls that became slow too: {said}")
+
+
+def _is_about(issue: SystemIssue, operation: Operation) -> bool:
+    name = issue.title.partition(": ")[2].rstrip("…")
+    return bool(name) and operation.name.startswith(name)
 
 
 def _pace(operation: Operation, lines: Lines) -> str:
@@ -337,7 +343,8 @@ def _checks(issue: SystemIssue, page: Page, lines: Lines) -> Iterator[str]:
     if frame is not None:
         told = next((reading for reading in issue.readings if reading.frame), None)
         found = [frame, told.frame, told.caller] if told else [frame]
-        yield "read " + " and ".join(dict.fromkeys(_around(f, page, lines) for f in found if f))
+        apart = [f for n, f in enumerate(found) if f and not _near(f, found[:n])]
+        yield "read " + " and ".join(_around(f, page, lines) for f in apart)
     pid = page.process_of(issue.service).pid
     for action in issue.suggested_actions:
         yield safety.quiet(action.replace("/proc/PID/", f"/proc/{pid}/"))
@@ -355,6 +362,12 @@ def _checks(issue: SystemIssue, page: Page, lines: Lines) -> Iterator[str]:
         yield "compare the failing trace with the passing one: the first span that differs"
     elif frame is not None and not known:
         yield "find what the values in that line are when it fails, and where they come from"
+
+
+def _near(frame: Frame, others: Sequence[Frame | None]) -> bool:
+    """Tell whether reading around one of `others` shows `frame` too."""
+    same = (other for other in others if other and other.file == frame.file)
+    return any(abs(other.line - frame.line) <= _AROUND for other in same)
 
 
 def _around(frame: Frame, page: Page, lines: Lines) -> str:
