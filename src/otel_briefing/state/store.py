@@ -385,7 +385,7 @@ class SharedStore:
         runs = rows(roster.RUNS)
         self.runs = roster.runs(runs, self.members)
         for run, *_, text in runs:
-            if run not in self._made or run == self.run:
+            if run == self.run or not self._made.get(run, Circumstances()).sources:
                 self._made[run] = codec.circumstances_from_json(text)
         self._causes = causality.read(self._hub)
         self._hub_dropped = dict(rows("SELECT key, value FROM meta WHERE key != 'rev'"))
@@ -523,9 +523,14 @@ class SharedStore:
         """Return the operations of all runs that are remembered."""
         return self._operations
 
-    def present(self, key: OperationKey) -> OperationTally:
-        """Return how one operation fares in the present runs; an empty tally if it does not run."""
-        return self._all_operations().get(key, OperationTally())
+    def made_of(self, run: int) -> Circumstances:
+        """Return what a run is made of, as far as is known."""
+        return self._made.get(run, Circumstances())
+
+    def told_again(self) -> Mapping[str, str]:
+        """Return, by fingerprint, the issues that are no more than another one told again."""
+        links = self._causes.strongest()
+        return {symptom: links[symptom].cause for symptom in self._causes.told_again()}
 
     def living(self) -> list[roster.Member]:
         """Return the processes that run, as far as is known; without a hub, none."""
