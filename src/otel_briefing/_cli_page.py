@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from otel_briefing.exceptions import BriefingError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 FINE, ISSUES, USAGE, NOTHING_LIVE = 0, 1, 2, 3
@@ -113,6 +114,11 @@ class Page:
         return bool(self.text or self.data)
 
     @property
+    def has_hub(self) -> bool:
+        """Whether what the processes remember is there to be asked."""
+        return (self.folder / "state.db").is_file()
+
+    @property
     def process(self) -> dict[str, Any]:
         """The process that wrote it."""
         return mapping(self.data.get("process"))
@@ -206,12 +212,13 @@ class Page:
             found = []
         return list(dict.fromkeys(i for i in ids + found[:_MOST_IDS] if _ID.fullmatch(i)))
 
-    def find_issue(self, wanted: str) -> str:
+    def find_issue(self, wanted: str, also: Iterable[str] = ()) -> str:
         """Return the one known id that `wanted` means: all of it, its start, or that after `i-`.
 
-        What comes back is a known id that matches a strict pattern, so it is safe in a path.
+        Ids in `also` are known, too. What comes back is a known id that matches a strict pattern,
+        so it is safe in a path.
         """
-        known = self.known_ids()
+        known = list(dict.fromkeys([*self.known_ids(), *filter(_ID.fullmatch, also)]))
         word = wanted.strip().lower()
         shown = ", ".join(known[:_IDS_SHOWN]) or "none"
         more = f" and {len(known) - _IDS_SHOWN} more" if len(known) > _IDS_SHOWN else ""

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.5
 _VERIFIED = {"FIXED": FINE, "STILL FAILING": ISSUES, "CHANGED": ISSUES, "MASKED": ISSUES}
-_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
+_AGO = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(s|m|h|d)")
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LONGEST_WAIT_S = 86_400.0
 _INTERRUPTED = 130  # 128 + SIGINT, as shells say it
@@ -62,6 +63,45 @@ exit codes:
      ended or vanished, or its page is overdue; issue, diff: no briefing found; verify: NOT TESTED,
      OLD CODE or APP NOT RUNNING
   130 interrupted (show --watch: 0); 141 the reader of the output went away
+"""
+
+
+_SHOW_HELP = """\
+exit codes: 0 a live page and no issue; 1 there are issues; 3 no issue, but nothing live says so
+"""
+
+_ISSUE_HELP = """\
+exit codes: 0 printed; 2 unknown or ambiguous id; 3 no briefing found
+"""
+
+_VERIFY_HELP = """\
+the words, each with the counts behind it:
+  FIXED            its operations succeed without it, often enough for how often they had failed;
+                   or the program has got past where it had ended it
+  STILL FAILING    it occurs in the code that runs
+  CHANGED          gone, but another failure is in its place
+  MASKED           its error is gone, but its operations still fail
+  NOT TESTED       not seen, and too little was tried to tell: silence is never FIXED
+  OLD CODE         a process that runs was started before the source was edited
+  APP NOT RUNNING  no process of its program runs
+
+exit codes: 0 FIXED; 1 STILL FAILING, CHANGED, MASKED; 2 unknown or ambiguous id;
+3 NOT TESTED, OLD CODE, APP NOT RUNNING, or no briefing found; 130 interrupted
+"""
+
+_DIFF_HELP = """\
+It lists issues that began, go on, or were last seen; processes that started or ended; and what a
+run has that the last good run had not: edited sources, packages, settings.
+
+exit codes: 0 printed, also when there is nothing; 2 wrong time; 3 no briefing found
+"""
+
+_DOCTOR_HELP = """\
+exit codes: 0 nothing amiss; 1 something is
+"""
+
+_CHECK_HELP = """\
+exit codes: 0 the file can be used; 2 it cannot
 """
 
 
@@ -111,34 +151,52 @@ def _parser() -> argparse.ArgumentParser:
 
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
 
-    def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> Any:
-        command = commands.add_parser(name, parents=[shared], help=text, description=text)
+    def add(name: str, run: Callable[[argparse.Namespace], int], text: str, more: str = "") -> Any:
+        command = commands.add_parser(
+            name,
+            parents=[shared],
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog=more,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         command.set_defaults(run=run)
         return command
 
-    show = add("show", _show, "print the page")
+    def add_id(command: Any) -> None:
+        command.add_argument("id", metavar="ID", help="id of an issue; its start will do")
+
+    show = add("show", _show, "print the page", _SHOW_HELP)
     show.add_argument("--watch", action="store_true", help="print it again whenever it changes")
-    issues = add("issues", _issues, "list the issues")
+    issues = add("issues", _issues, "list the issues", _SHOW_HELP)
     issues.add_argument(
-        "--all", action="store_true", help="also the resolved ones, and those of earlier runs"
+        "--all",
+        action="store_true",
+        help="also the resolved ones and those of earlier runs, each with why it is called new, "
+        "ongoing, regressed or resolved",
     )
-    add("issue", _issue, "print everything about one issue").add_argument("id", metavar="ID")
-    verify = add("verify", _verify, "say whether an issue is fixed")
-    verify.add_argument("id", metavar="ID")
+    add_id(add("issue", _issue, "print everything about one issue", _ISSUE_HELP))
+    verify = add("verify", _verify, "say whether an issue is fixed", _VERIFY_HELP)
+    add_id(verify)
     verify.add_argument(
-        "--wait", metavar="S", type=_seconds, default=0.0, help="ask again for up to S seconds"
+        "--wait",
+        metavar="S",
+        type=_seconds,
+        default=0.0,
+        help="ask again for up to S seconds, until the word is settled: NOT TESTED, OLD CODE and "
+        "APP NOT RUNNING are waited for",
     )
-    diff = add("diff", _diff, "list what began, ended or was changed")
+    diff = add("diff", _diff, "list what began, ended or was changed since a time", _DIFF_HELP)
     diff.add_argument(
         "--since",
         metavar="T",
         type=_moment,
         required=True,
-        help="90s, 10m, 2h, 1d, or a time such as 2026-11-22T14:30:00Z",
+        help="how long ago: 90s, 10m, 2h, 1d; or a time, such as 2026-11-22T14:30:00Z",
     )
-    add("doctor", _doctor, "look for what keeps us from working")
-    check = add("check-config", _check_config, "check a configuration file")
-    check.add_argument("file", metavar="FILE")
+    add("doctor", _doctor, "look for what keeps us from working", _DOCTOR_HELP)
+    check = add("check-config", _check_config, "check a configuration file", _CHECK_HELP)
+    check.add_argument("file", metavar="FILE", help="YAML, as OTEL_BRIEFING_CONFIG_FILE names it")
     return parser
 
 
@@ -239,17 +297,26 @@ def _issues(args: argparse.Namespace) -> int:
     if notice:
         print(f"{notice}\n")
     listed = page.all_issues if args.all else page.issues
-    print(_table(listed) if listed else f"No issue. The page says: {page.state}.")
+    shown = _table(listed, why=args.all)
+    print(shown if listed else f"No issue. The page says: {page.state}.")
     return page.exit_code
 
 
-def _table(issues: list[dict[str, Any]]) -> str:
-    """Lay issues out in columns; the title last, because it is as long as it likes."""
+def _table(issues: list[dict[str, Any]], *, why: bool) -> str:
+    """Lay issues out in columns; the title last, because it is as long as it likes.
+
+    With `why`, a line below each says what its state rests on.
+    """
     heads = ("id", "priority", "state", "count", "rate_per_minute", "last_seen", "title")
     rows = [["ID", "PRIORITY", "STATE", "COUNT", "A MINUTE", "LAST SEEN", "TITLE"]]
     rows += [[one_line(issue.get(head)) for head in heads] for issue in issues]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    if why:
+        said = ["", *(one_line(issue.get("why")) for issue in issues)]
+        lines = [
+            f"{line}\n    {text}" if text else line for line, text in zip(lines, said, strict=True)
+        ]
     return "\n".join(lines)
 
 
@@ -286,30 +353,33 @@ def _verify(args: argparse.Namespace) -> int:
     from otel_briefing.faces.queries import Queries  # noqa: PLC0415 (the others do without it)
 
     page = read_page(_state_dir(args))
-    if not page.exists:
+    if not page.has_hub:
         return _fail(args, _no_page(page), NOTHING_LIVE)
     try:
-        issue_id = page.find_issue(args.id)
-        verdict = Queries(page.folder).verify(issue_id, args.wait)
+        queries = Queries(page.folder)
+        issue_id = page.find_issue(args.id, queries.ids())
+        verdict = queries.verify(issue_id, args.wait)
     except UnknownIssueError as error:
         return _fail(args, str(error), USAGE)
     except KeyError:
-        return _fail(args, f"{args.id} is no longer remembered", USAGE)
+        return _fail(args, f"{issue_id} is no longer remembered: only its file is left", USAGE)
     except BriefingError as error:
         return _fail(args, str(error), NOTHING_LIVE)
     if args.json:
         _print_json({"id": issue_id, "verdict": verdict.word, "why": verdict.why})
     else:
-        print(plain(f"{issue_id} {verdict.word}: {verdict.why}"))
+        print(one_line(f"{issue_id} {verdict.word}: {verdict.why}"))
     return _VERIFIED.get(verdict.word, NOTHING_LIVE)
 
 
 def _diff(args: argparse.Namespace) -> int:
     from otel_briefing.faces.queries import Queries  # noqa: PLC0415 (the others do without it)
 
-    folder = _state_dir(args)
+    page = read_page(_state_dir(args))
+    if not page.has_hub:
+        return _fail(args, _no_page(page), NOTHING_LIVE)
     try:
-        changes = Queries(folder).since(args.since)
+        changes = Queries(page.folder).since(args.since)
     except BriefingError as error:
         return _fail(args, str(error), NOTHING_LIVE)
     rows = [(_iso(change.at_ns), change.what, one_line(change.text)) for change in changes]
@@ -329,10 +399,12 @@ def _iso(at_ns: int) -> str:
 
 def _seconds(text: str) -> float:
     """Read a number of seconds."""
-    seconds = float(text)
-    if not 0 <= seconds <= _LONGEST_WAIT_S:
-        raise ValueError(text)
-    return seconds
+    with suppress(ValueError):
+        if 0 <= (seconds := float(text)) <= _LONGEST_WAIT_S:
+            return seconds
+    raise argparse.ArgumentTypeError(
+        f"{one_line(text)!r} is no waiting time; allowed: 0 to {_LONGEST_WAIT_S:.0f} seconds"
+    )
 
 
 def _moment(text: str) -> int:
@@ -342,7 +414,8 @@ def _moment(text: str) -> int:
     at = moment(text.strip())
     if at is None:
         raise argparse.ArgumentTypeError(
-            f"{one_line(text)!r} is no time; allowed: 90s, 10m, 2h, 1d, 2026-11-22T14:30:00Z"
+            f"{one_line(text)!r} is no time; allowed: how long ago, as 90s, 10m, 2h, 1d; "
+            "or a time, as 2026-11-22T14:30:00Z (without a zone it is UTC)"
         )
     return int(at.timestamp() * 1e9)
 

@@ -5,7 +5,7 @@ from sqlalchemy import text
 
 from shop.db import Base, engine
 
-SIZES = {"products": 200, "customers": 2_200, "orders": 100_000, "order_lines": 300_000}
+SIZES = {"products": 200, "customers": 2_200, "orders": 40_000, "order_lines": 120_000}
 
 # Numbers are spread by primes, so that the rows look mixed and are the same every time.
 FILL = (

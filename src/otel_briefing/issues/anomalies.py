@@ -26,6 +26,11 @@ FLOOR_NS = 100 * MS  # faster than this is not worth a word
 ALWAYS_SLOW_NS = 1000 * MS  # a database call this slow needs no past to be called slow
 
 
+def slow_from_ns(normal_p95_ns: float) -> float:
+    """Return the duration from which a run is slow, beside what is normal; 0: not known."""
+    return max(FLOOR_NS, FACTOR * normal_p95_ns) if normal_p95_ns else float(ALWAYS_SLOW_NS)
+
+
 class Run(NamedTuple):
     """One run of an operation."""
 
@@ -88,7 +93,7 @@ class Pace:
         """Return the duration from which a run is slow."""
         if self.normal.count < MIN_NORMAL:
             return float(ALWAYS_SLOW_NS)
-        return max(FLOOR_NS, FACTOR * self.normal.quantile_ns(0.95))
+        return slow_from_ns(self.normal.quantile_ns(0.95))
 
     def slow(self, after_ns: int = 0) -> list[Run]:
         """Return the recent runs that are slow and ended after `after_ns`."""

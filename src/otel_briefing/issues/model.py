@@ -169,6 +169,9 @@ class Component(NamedTuple):
     silent: bool = False
 
 
+VANISHED = "vanished: killed or crashed, its end was not seen"
+
+
 class Ending(NamedTuple):
     """How a process ended. `exit_code` is None where it could not be seen."""
 
@@ -177,6 +180,16 @@ class Ending(NamedTuple):
     exit_code: int | None = None
     signal: str = ""
     said: str = ""  # the program's own last word, as it gave it to `sys.exit`
+
+    @property
+    def by_itself(self) -> bool:
+        """Whether nobody stopped it, as far as was seen."""
+        return not self.signal and self.how != VANISHED
+
+    @property
+    def went_well(self) -> bool:
+        """Whether it ended by itself without an error that was seen."""
+        return self.by_itself and not self.exit_code
 
 
 class ProcessRun(NamedTuple):

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is it fixed? One of seven words, and the counts behind it; silence alone is never FIXED."""
+"""Is it fixed? One of seven words, and the counts behind it; silence alone is never FIXED. Pure."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from otel_briefing.issues.model import Ending
 
 _SURE = 0.01  # how likely a failure that is still there may have stayed away by chance
 _LEAST = 5  # successes below which nothing is said to be fixed
 _FRESH_NS = 15_000_000_000  # an occurrence this recent is one of now
+_LONGEST_FRESH_NS = 3_600_000_000_000
 _PAST_NS = 5_000_000_000  # a program has got past where it died when it runs this much longer
+_NAMED = 3
 
 FIXED = "FIXED"
 STILL_FAILING = "STILL FAILING"
@@ -28,37 +33,69 @@ class Verdict(NamedTuple):
     why: str
 
 
+class Edit(NamedTuple):
+    """When a source was changed last, ns since the epoch, and which; 0 when none was."""
+
+    at_ns: int = 0
+    file: str = ""
+
+
+NO_EDIT = Edit()
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What is known of an issue now. Times are ns since the epoch, 0 when there is none.
 
-    `since_ns` is the start of the present run or the last occurrence, whichever is later: `tried`
-    and `failed` count the issue's operations from then on. `share` is how many of them failed of it
-    while it was there. `others` are ids of other issues that these operations run into now.
+    The present run is what runs now or, when nothing does, what ran last. `tried` and `failed`
+    count the issue's operations in it, after the last occurrence; while the issue was there,
+    `affected` of `exposed` calls ran into it.
     """
 
     now_ns: int
-    running: bool
-    started_ns: int = 0  # of the oldest process that runs now
-    edited_ns: int = 0  # the last change to a file on its stack
-    edited_file: str = ""
-    first_ns: int = 0
+    service: str = "its service"
+    running: bool = True
+    starts: tuple[int, ...] = ()  # of the processes of the present run that do its work
+    ended: Ending | None = None  # how the last one ended, where none runs
+    edit: Edit = NO_EDIT  # of a file on its stack
+    edit_elsewhere: Edit = NO_EDIT  # of another source that the program has loaded
+    first_ns: int = 0  # over all runs, as is `last_ns`
     last_ns: int = 0
+    count: int = 0
+    began_ns: int = 0  # its first occurrence in the present run
     occurred: int = 0  # in the present run
-    since_ns: int = 0
     operations: tuple[str, ...] = ()
     tried: int = 0
     failed: int = 0
-    share: float = 1.0
-    others: tuple[str, ...] = ()
+    affected: int = 0
+    exposed: int = 0
+    others: tuple[str, ...] = ()  # failures that these operations run into only since
+    beside: tuple[str, ...] = ()  # and those that they ran into before as well
+    mute: bool = False  # since then an operation of these fails without saying of what
     died_after_ns: int = 0  # it ended the program so long after its start
+    dies_of: str = ""  # the failure that ended the present run instead
+    slow_ms: float = 0.0  # how slow it is in a run that began after its last occurrence,
+    limit_ms: float = 0.0  # and from when that counts as slow
+
+    @property
+    def started_ns(self) -> int:
+        """When the oldest process of the present run started."""
+        return min(self.starts, default=0)
+
+    @property
+    def restarted(self) -> bool:
+        """Whether every process started after the issue had begun: a fix may be in it."""
+        return self.started_ns > self.first_ns
+
+    def outdated_by(self, edit: Edit) -> int:
+        """Count the processes that started before an edit made since the issue began."""
+        return sum(start < edit.at_ns for start in self.starts) if edit.at_ns > self.first_ns else 0
 
 
-def needed(share: float) -> int:
-    """Return how many successes in a row a failure of this share would not survive by chance."""
+def needed(affected: int, exposed: int) -> int:
+    """Return how many successes a failure of this share would not survive by chance."""
+    share = affected / exposed if 0 < affected < exposed else 1.0
     if share >= 1.0 - _SURE:
-        return _LEAST
-    if share <= 0.0:
         return _LEAST
     return max(_LEAST, math.ceil(math.log(_SURE) / math.log(1.0 - share)))
 
@@ -66,58 +103,168 @@ def needed(share: float) -> int:
 def decide(known: Evidence) -> Verdict:
     """Return the word that the evidence allows."""
     if not known.running:
-        return Verdict(APP_NOT_RUNNING, "no process of its service runs: start it, then ask again")
-    if known.started_ns < known.edited_ns and known.edited_ns > known.first_ns:
-        return Verdict(
-            OLD_CODE,
-            f"{known.edited_file} was edited after the oldest running process had started: "
-            "restart it, then ask again",
-        )
-    if known.occurred and known.now_ns - known.last_ns < _FRESH_NS:
-        ago = (known.now_ns - known.last_ns) / 1e9
-        return Verdict(
-            STILL_FAILING, f"{known.occurred:,} times in the present run, last {ago:.0f} s ago"
-        )
+        return _of_ended(known)
+    if known.outdated_by(known.edit):
+        return _old_code(known, known.edit)
+    verdict = _of_running(known)
+    if verdict.word != FIXED and known.outdated_by(known.edit_elsewhere):
+        return _old_code(known, known.edit_elsewhere)
+    return verdict
+
+
+def is_settled(verdict: Verdict, known: Evidence, asked_ns: int) -> bool:
+    """Tell whether waiting would not change the word.
+
+    An occurrence from before the question settles nothing while nobody has restarted the program:
+    what was mended may lie outside it.
+    """
+    if verdict.word == STILL_FAILING:
+        return known.restarted or known.last_ns >= asked_ns
+    return verdict.word in {FIXED, CHANGED, MASKED}
+
+
+def _old_code(known: Evidence, edit: Edit) -> Verdict:
+    count, old = len(known.starts), known.outdated_by(edit)
+    who = f"{old} of {count} processes" if count > 1 else "the process"
+    age = _span(edit.at_ns - known.started_ns)
+    return Verdict(
+        OLD_CODE,
+        f"{edit.file} was edited after {who} had started ({age} after): restart, then ask again",
+    )
+
+
+def _of_running(known: Evidence) -> Verdict:
+    quiet_ns = known.now_ns - known.last_ns
+    tried_again = known.tried or not known.restarted
+    if known.occurred and (quiet_ns < _fresh_ns(known) or not tried_again):
+        since = "" if tried_again else "; nothing shows that its code has run since"
+        return Verdict(STILL_FAILING, f"{_occurred(known)}, last {_span(quiet_ns)} ago{since}")
+    if known.slow_ms > known.limit_ms > 0:
+        return Verdict(STILL_FAILING, f"in the present run, {_pace(known)}")
+    if known.operations:
+        return _by_operations(known)
     if known.died_after_ns and not known.occurred:
         return _past_its_death(known)
-    if not known.operations:
-        return Verdict(
-            NOT_TESTED,
-            f"{_absent(known)}, but no operation is known to lead there (no spans): exercise it "
-            "and watch the page",
-        )
-    return _by_operations(known)
+    return Verdict(NOT_TESTED, _unseen(known))
+
+
+def _fresh_ns(known: Evidence) -> int:
+    """Return how old an occurrence of now may be: what has its own beat is given two of them."""
+    if known.operations or known.occurred < 2:  # noqa: PLR2004  # one has no beat
+        return _FRESH_NS
+    beat_ns = (known.last_ns - known.began_ns) // (known.occurred - 1)
+    return min(max(_FRESH_NS, 2 * beat_ns), _LONGEST_FRESH_NS)
 
 
 def _past_its_death(known: Evidence) -> Verdict:
     lived, died = known.now_ns - known.started_ns, known.died_after_ns
+    said = f"{_span(lived)}; it died of this {_span(died)} after its start"
     if lived > died + _PAST_NS:
-        return Verdict(
-            FIXED,
-            f"the program has been running for {lived / 1e9:.0f} s; it died of this "
-            f"{died / 1e9:.1f} s after its start",
-        )
-    return Verdict(NOT_TESTED, f"the program has only run for {lived / 1e9:.1f} s")
+        return Verdict(FIXED, f"the program has been running for {said}")
+    return Verdict(NOT_TESTED, f"the program has only run for {said}")
 
 
 def _by_operations(known: Evidence) -> Verdict:
-    names, passed = ", ".join(known.operations[:3]), known.tried - known.failed
+    names, passed = _names(known.operations), known.tried - known.failed
+    wanted = needed(known.affected, known.exposed)
     if known.failed:
-        counted = f"{known.failed:,} of {known.tried:,} of {names} failed since"
+        counted = f"{_absent(known)}, yet {known.failed:,} of {known.tried:,} of {names} failed"
         if known.others:
-            return Verdict(CHANGED, f"{counted}, now of {', '.join(known.others[:3])}")
-        return Verdict(MASKED, f"{_absent(known)}, yet {counted}")
-    wanted = needed(known.share)
+            return Verdict(CHANGED, f"{counted}, now of {_names(known.others)}")
+        if known.mute or not known.beside:
+            return Verdict(MASKED, f"{counted} without saying of what")
+        if passed < wanted:
+            return Verdict(CHANGED, f"{counted}, of {_names(known.beside)} as before")
+        return Verdict(
+            FIXED,
+            f"{_absent(known)}: {passed:,} of {known.tried:,} calls of {names} succeeded, "
+            f"{known.failed:,} failed as before of {_names(known.beside)}",
+        )
+    pace = f"; {_pace(known)}" if known.limit_ms else ""
     if passed >= wanted:
-        return Verdict(FIXED, f"{_absent(known)} in {passed:,} of {passed:,} calls of {names}")
+        return Verdict(
+            FIXED, f"{_absent(known)} in {passed:,} of {passed:,} calls of {names}{pace}"
+        )
     return Verdict(
         NOT_TESTED,
         f"{names} succeeded {passed:,} of {known.tried:,} times since; {wanted:,} would tell "
-        f"(it failed in {known.share:.0%} of its calls)",
+        f"(it ran into this in {known.affected:,} of {known.exposed:,} calls)",
     )
+
+
+def _of_ended(known: Evidence) -> Verdict:
+    """A program that ran to its end may have shown something; one that was stopped has not."""
+    for edit in (known.edit, known.edit_elsewhere):
+        if known.outdated_by(edit):
+            return _not_running(known, f"; {edit.file} was edited since it started")
+    ended = known.ended
+    if ended is None or not ended.by_itself or not known.restarted:
+        return _not_running(known)
+    if known.occurred:
+        return Verdict(STILL_FAILING, f"{_occurred(known)}, the last, which ended: {ended.how}")
+    if known.dies_of:
+        return Verdict(CHANGED, f"its last run ended of {known.dies_of}: {ended.how}")
+    return _of_finished(known, ended) if ended.went_well else _not_running(known)
+
+
+def _of_finished(known: Evidence, ended: Ending) -> Verdict:
+    verdict = _by_operations(known) if known.operations else Verdict(NOT_TESTED, "")
+    if verdict.word != NOT_TESTED:
+        return verdict._replace(why=f"{verdict.why}; the program has ended: {ended.how}")
+    if known.died_after_ns and (known.tried or not known.operations):
+        lasted, died = _span(ended.at_ns - known.started_ns), _span(known.died_after_ns)
+        return Verdict(
+            FIXED,
+            f"its last run went on to its end, {lasted}; it died of this {died} after its start",
+        )
+    return _not_running(known, f"; {verdict.why}" if verdict.why else "")
+
+
+def _not_running(known: Evidence, more: str = "") -> Verdict:
+    how = f" (the last one: {known.ended.how})" if known.ended is not None else ""
+    occurred = f"; seen {known.count:,} times, last {_span(known.now_ns - known.last_ns)} ago"
+    return Verdict(
+        APP_NOT_RUNNING,
+        f"no process of {known.service} runs{how}{occurred}{more}: start it, then ask again",
+    )
+
+
+def _occurred(known: Evidence) -> str:
+    times = "once" if known.occurred == 1 else f"{known.occurred:,} times"
+    return f"{times} in the present run"
 
 
 def _absent(known: Evidence) -> str:
     if known.occurred:
-        return f"no occurrence for {(known.now_ns - known.last_ns) / 1e9:.0f} s"
+        return f"no occurrence for {_span(known.now_ns - known.last_ns)}"
     return "no occurrence in the present run"
+
+
+def _unseen(known: Evidence) -> str:
+    """Say how quiet it is where only occurrences are seen, and how quiet it was before."""
+    every = ""
+    if known.count > 1:
+        every = f" (before: {known.count:,} in {_span(known.last_ns - known.first_ns)})"
+    lasts = "" if known.occurred else f" of {_span(known.now_ns - known.started_ns)}"
+    return (
+        f"{_absent(known)}{lasts}{every}, but no operation is known to lead there: silence proves "
+        "nothing; exercise it and watch the page"
+    )
+
+
+def _pace(known: Evidence) -> str:
+    return f"p95 {known.slow_ms:,.0f} ms, slow from {known.limit_ms:,.0f} ms"
+
+
+def _names(names: tuple[str, ...]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _span(duration_ns: int) -> str:
+    seconds = max(0, duration_ns) / 1e9
+    if seconds < 10:  # noqa: PLR2004  # below that, tenths matter
+        return f"{seconds:.1f} s"
+    if seconds < 600:  # noqa: PLR2004
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 36_000 else f"{seconds / 3600:.0f} h"  # noqa: PLR2004

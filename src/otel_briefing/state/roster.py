@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import psutil
 
 from otel_briefing.issues.assemble import RunRecord
-from otel_briefing.issues.model import Ending, ProcessRun
+from otel_briefing.issues.model import VANISHED, Ending, ProcessRun
 from otel_briefing.state import codec
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def bury(db: sqlite3.Connection, now_ns: int) -> bool:
     ).fetchall()
     gone = [row for row in late if not is_alive(row[1], row[2])]
     for me, _, _, beat_ns, process in gone:
-        ending = Ending(beat_ns, "vanished: killed or crashed, its end was not seen")
+        ending = Ending(beat_ns, VANISHED)
         leave(db, me, codec.process_from_json(process)._replace(ending=ending))
     return bool(gone)
 

@@ -467,9 +467,9 @@ class SharedStore:
         good = next((run for run in reversed(mine) if run.good and not run.current), None)
         if now is None or good is None:
             return []
-        return changes_since(self._circumstances(good.number), self._circumstances(now.number))
+        return changes_since(self.made_of(good.number), self.made_of(now.number))
 
-    def _circumstances(self, run: int) -> Circumstances:
+    def made_of(self, run: int) -> Circumstances:
         """Return what a run was made of, as far as that is known by now."""
         if self._hub is None:
             return Circumstances()
@@ -541,9 +541,10 @@ class SharedStore:
         """Return the operations of all runs that are remembered."""
         return self._operations
 
-    def present(self, key: OperationKey) -> OperationTally:
-        """Return how one operation fares in the present runs; an empty tally if it does not run."""
-        return self._all_operations().get(key, OperationTally())
+    def told_again(self) -> Mapping[str, str]:
+        """Return, by fingerprint, the issues that are no more than another one told again."""
+        links = self._causes.strongest()
+        return {symptom: links[symptom].cause for symptom in self._causes.told_again()}
 
     def living(self) -> list[roster.Member]:
         """Return the processes that run, as far as is known; without a hub, none."""

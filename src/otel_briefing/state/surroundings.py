@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from otel_briefing.issues.changes import Circumstances
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 MAX_SOURCES: Final = 2_000
 MAX_VARIABLES: Final = 300
@@ -74,9 +74,8 @@ class Surroundings:
 
     def _look_at(self, path: str, name: str) -> None:
         with suppress(OSError):
-            with open(path, "rb") as file:  # noqa: PTH123  # many, and often
-                content = file.read(_MAX_BYTES)
-            self._sources[name] = hashlib.blake2b(content, digest_size=6).hexdigest()
+            content = _content(Path(path))
+            self._sources[name] = _digest(content)
             blob = b"blob %d\0" % len(content) + content
             self._blobs[name] = hashlib.sha1(blob, usedforsecurity=False).hexdigest()
 
@@ -107,6 +106,27 @@ class Surroundings:
             return path.read_bytes()[:64]
         except OSError:
             return secrets.token_bytes(32)  # nothing will be equal, and nothing given away
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=6).hexdigest()
+
+
+def edited_since(root: Path, sources: Mapping[str, str], since_ns: int) -> tuple[int, str]:
+    """Return when one of `sources` was changed last, if later than that, and which; or (0, "")."""
+    latest = (0, "")
+    for name, digest in sources.items():
+        with suppress(OSError, ValueError):
+            path = root / name
+            at_ns = path.stat().st_mtime_ns
+            if at_ns > max(since_ns, latest[0]) and _digest(_content(path)) != digest:
+                latest = (at_ns, name)
+    return latest
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_MAX_BYTES)
 
 
 def _is_volatile(name: str) -> bool:
