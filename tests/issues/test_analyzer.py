@@ -432,6 +432,25 @@ def test_a_slow_query_is_named_instead_of_the_operations_that_wait_for_it():
     assert [(i.operation, i.affected) for i in issue.impacts] == [("GET /find", 10)]
 
 
+def test_an_operation_that_was_slow_first_is_a_symptom_of_its_call():
+    """While others call it and are fast, the statement is not slow; later it is."""
+    query = {"db.system": "sqlite", "db.statement": "SELECT * FROM items WHERE name = ?"}
+    world = slow_world(**query)
+    start = T0 + 16 * S
+    for number in range(100, 104):
+        world.see(*operation(number, start + number * S // 4, 2000, "SERVER", query))
+        for fast in range(20):
+            *calls, _ = operation(1000 * fast + number, start + number * S // 4, 10, "", query)
+            world.see(*calls)
+    (issue,) = world.tick(T0 + 45 * S).issues
+    assert issue.title.startswith("Slow operation")
+    for number in range(130, 150):
+        world.see(*operation(number, start + number * S // 4, 2000, "SERVER", query))
+    cause, symptom = world.tick(T0 + 60 * S).issues
+    assert cause.title.startswith("Slow query")
+    assert (symptom.id, symptom.cause_id) == (issue.id, cause.id)
+
+
 def test_other_processes_learn_which_call_of_a_trace_was_slow():
     """The slow call's span is told, and the part of the trace that it belongs to."""
     call = {"url.full": "http://supplier:9/price"}

@@ -435,6 +435,10 @@ class IssueAnalyzer:
                 self._tell_slow(report)
             if report.blamed == report.key:
                 self._count_slow(report)
+            elif fp.of_latency(*report.key) in self._known:  # before its call was seen to be slow
+                facts = describe.latency_facts(report.key, report.slowness, report.stack)
+                facts.cause = fp.of_latency(*report.blamed)
+                self._learn(facts.fingerprint, facts)
 
     def _tell_slow(self, report: SlowReport) -> None:
         """Let the other processes of a trace learn which part of it was slow."""

@@ -108,7 +108,8 @@ class SlownessWatch:
         call = slowness.where if explained and slowness.where else key
         return SlowReport(
             key=key,
-            blamed=call if call in slow else key,
+            # Within a spell of slowness a call stays to blame, slow at this very instant or not.
+            blamed=call if call in slow or self._watched[call].pace.slow_since_ns else key,
             slowness=slowness,
             runs=runs,
             text=watched.text,
