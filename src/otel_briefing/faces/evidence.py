@@ -55,7 +55,10 @@ class Inquiry:
         alike = [member for member in running if member in same]
         self._present = alike or running or _last_run(same or mine)
         self._runs = {member.run for member in self._present}
+        self._starts = tuple(member.process.started_ns for member in _workers(self._present))
         self._here = self._in_present(self._tally)
+        if self._here is not None and self._here.last_ns < min(self._starts):
+            self._here = None  # a process saw it that another one, of the same run, has replaced
         self._names = self._operations()
 
     def _is_mine(self, member: Member) -> bool:
@@ -81,17 +84,15 @@ class Inquiry:
         affected, exposed = self._share()
         others, beside, mute = self._other_failures()
         slow_ms, limit = self._pace()
-        workers = _workers(self._present)
-        starts = tuple(member.process.started_ns for member in workers)
         here = self._here
         return Evidence(
             now_ns=now_ns,
             service=self._issue.service,
             running=self._running,
-            starts=starts,
+            starts=self._starts,
             ended=None if self._running else self._ending(),
             edit=_edited(self._issue),
-            edit_elsewhere=self._edited_elsewhere(min(starts, default=now_ns)),
+            edit_elsewhere=self._edited_elsewhere(min(self._starts, default=now_ns)),
             first_ns=self._tally.first_ns,
             last_ns=here.last_ns if here else self._tally.last_ns,
             count=self._tally.count,
@@ -138,11 +139,12 @@ class Inquiry:
         affected = exposed = 0
         for run, _, tally in self._entries():
             times = tally.affected.get(self._issue.fingerprint, 0)
-            if times:
-                last = self._tally.runs.get(run)
-                after, _ = _since(tally, last.last_ns) if last else (0, 0)
+            occurred = self._tally.runs.get(run)
+            if times and occurred:
+                before = max(tally.tried_before_first, _before(tally, occurred.first_ns))
+                after, _ = _since(tally, occurred.last_ns)
                 affected += times
-                exposed += max(times, tally.tried - tally.tried_before_first - after)
+                exposed += max(times, tally.tried - before - after)
         return affected, exposed
 
     def _tried(self) -> tuple[int, int]:
@@ -257,6 +259,10 @@ def _says_nothing(issue: SystemIssue) -> bool:
     """Tell whether all that is known is that a span failed."""
     words = (issue.site, issue.template, issue.logger, issue.call_site, issue.pattern)
     return not any(words) and issue.category != "Latency"
+
+
+def _before(tally: OperationTally, first_ns: int) -> int:
+    return sum(n for slot, n in tally.slots.items() if slot < first_ns // (SLOT_S * SECOND))
 
 
 def _since(tally: OperationTally, last_ns: int) -> tuple[int, int]:
