@@ -161,7 +161,7 @@ def build_fast(  # noqa: PLR0917
     bounded._lock = threading.Lock()
     bounded._immutable = False
     if _HAS_KINDS:
-        bounded._extended_attributes = True
+        vars(bounded)["_extended_attributes"] = True
 
     context = get_current()
     span = get_current_span(context).get_span_context() if context else INVALID_SPAN_CONTEXT
