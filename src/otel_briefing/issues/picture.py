@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_briefing.events import ERROR
 from otel_briefing.issues.assemble import RunRecord, rank_issues, to_issue
-from otel_briefing.issues.causes import Causes
+from otel_briefing.issues.causes import Causes, Link
 from otel_briefing.issues.deltas import SECOND, SLOT_S, IssueTally, OperationKey, OperationTally
 from otel_briefing.issues.fingerprint import issue_id
 from otel_briefing.issues.model import (
@@ -58,7 +58,8 @@ def compose(  # noqa: PLR0917  # one place calls it with all
         affected, passing = impacts.get(fingerprint, ([], ""))
         went_well = _went_well_since(tally, affected, operations)
         issue = to_issue(tally, now_ns, resolve_after_ns, affected, passing, runs, went_well)
-        _explain(issue, causes)
+        if fingerprint in links:
+            _explain(issue, links[fingerprint], causes)
         found.append(issue)
     ranked = rank_issues(found)
     return Picture(
@@ -70,13 +71,12 @@ def compose(  # noqa: PLR0917  # one place calls it with all
     )
 
 
-def _explain(issue: SystemIssue, causes: Causes) -> None:
+def _explain(issue: SystemIssue, link: Link, causes: Causes) -> None:
     """Let what traces prove take precedence over what time suggests."""
-    reading = causes.reading(issue.fingerprint)
-    if reading is not None:
-        issue.cause_id = issue_id(causes.strongest()[issue.fingerprint].cause)
-        issue.readings = (reading, *issue.readings)
-        issue.confidence = reading.confidence
+    reading = causes.reading(link)
+    issue.cause_id = issue_id(link.cause)
+    issue.readings = (reading, *issue.readings)
+    issue.confidence = reading.confidence
 
 
 def _moments(issues: list[SystemIssue]) -> list[Moment]:
