@@ -43,3 +43,10 @@ def run_json(code, *args, **env):
 def spread(values):
     """Return "median (min to max)"."""
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def quantiles(values):
+    """Return "p50 …, p99 …, max …" of many values."""
+    ranked = sorted(values)
+    p50, p99 = ranked[len(ranked) // 2], ranked[min(len(ranked) - 1, len(ranked) * 99 // 100)]
+    return f"p50 {p50:.1f}, p99 {p99:.1f}, max {ranked[-1]:.0f}"

@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-BENCHES = ("latency.py", "startup.py", "patterns.py", "handler.py", "encoder.py", "cpu.py")
+BENCHES = (
+    *("latency.py", "startup.py", "patterns.py", "handler.py", "encoder.py", "cpu.py"),
+    *("lanes.py", "page.py"),
+)
 
 
 def main():

@@ -110,11 +110,13 @@ class PagePublisher:
         if not self._store.renders or not self._ready():
             return
         assert self._writer is not None  # noqa: S101  # _ready has seen to it
+        began = time.thread_time()
         self._number = max(self._number + 1, self._writer.last_number() + 1)
         snapshot = self.snapshot()
         may_replace = self._store.may_replace
         if not self._writer.write(snapshot, extra=self._extra(), may_replace=may_replace):
             self.last_error = self._writer.last_error
+        self._clock.took(time.thread_time() - began)
         if ending is not None:
             self._store.leave()
 

@@ -27,6 +27,17 @@ def test_an_unchanged_page_is_due_every_heartbeat():
     assert [0, 10, 20] == [now for now in range(30) if clock.due(now, changed=False)]
 
 
+def test_a_page_that_takes_long_is_written_less_often():
+    """Half a second of CPU a page: two seconds pass, and a quick page ends that."""
+    clock = RenderClock(0.25, 10)
+    assert clock.due(100.0, changed=True)
+    clock.took(0.5)
+    assert not clock.due(101.9, changed=True)
+    assert clock.due(102.0, changed=True)
+    clock.took(0.01)
+    assert clock.due(102.25, changed=True)
+
+
 def test_a_flood_of_changes_keeps_the_throttle():
     """However many changes come, pages are at least a debounce apart."""
     clock = RenderClock(0.5, 0.1)

@@ -336,7 +336,8 @@ def test_a_logger_provider_of_ours_gives_way_with_the_loggers_made_from_it(sink:
     emit(theirs, "late")
     assert sink.bodies == ["early", "late"]
     assert len(exporter.get_finished_logs()) == 2
-    assert early.enabled(severity_number=SeverityNumber.ERROR)
+    if hasattr(early, "enabled"):  # since 1.45
+        assert early.enabled(severity_number=SeverityNumber.ERROR)
     assert ours.force_flush()
 
 

@@ -118,12 +118,17 @@ RECORDS = {
     "many extras": record(**{f"k{number}": number for number in range(150)}),
 }
 
+# What the SDK and its handler do with these came with 1.45; ours does it with any.
+LATER = {"sequences", "mappings", "objects", "event name", "deprecated event name"}
+if not hasattr(LogRecordLimits, "UNSET"):
+    RECORDS = {name: case for name, case in RECORDS.items() if name not in LATER}
+
 LIMITS = {
-    "default": LogRecordLimits(),
-    "few attributes": LogRecordLimits(max_log_record_attributes=4),
-    "no attributes": LogRecordLimits(max_log_record_attributes=0),
-    "short values": LogRecordLimits(max_log_record_attribute_length=5),
-    "unlimited": LogRecordLimits(max_log_record_attributes=LogRecordLimits.UNSET),
+    "default": {},
+    "few attributes": {"OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT": "4"},
+    "no attributes": {"OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT": "0"},
+    "short values": {"OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT": "5"},
+    "unlimited": {"OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT": ""},
 }
 
 
@@ -139,18 +144,20 @@ def exported(kept):
         log_record.attributes.max_value_len,
         readable.resource,
         readable.instrumentation_scope,
-        readable.limits,
+        vars(readable.limits),
     )
 
 
 @pytest.mark.filterwarnings("ignore:Log record attributes were dropped")
 @pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS)
 @pytest.mark.parametrize("case", RECORDS.values(), ids=RECORDS)
-def test_exports_what_the_stock_handler_exports(case, limits):
+def test_exports_what_the_stock_handler_exports(case, limits, monkeypatch):
     """Attributes, body, severity, times and trace of every record equal the stock handler's."""
+    for name, value in limits.items():
+        monkeypatch.setenv(name, value)
     expected, found = Kept(), Kept()
-    for_stock = make_provider(expected, log_record_limits=limits)
-    for_ours = make_provider(found, log_record_limits=limits, resource=for_stock.resource)
+    for_stock = make_provider(expected)
+    for_ours = make_provider(found, resource=for_stock.resource)
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("test")
     with tracer.start_as_current_span("pay"):
         LoggingHandler(logger_provider=for_stock, log_code_attributes=True).emit(case)
@@ -274,11 +281,12 @@ def test_a_broken_record_is_emitted_as_far_as_it_goes(case, body):
     assert [body] == [found.log_record.body for found in kept.records]
 
 
-def test_odd_attributes_say_nothing_on_the_console(caplog):
+def test_odd_attributes_say_nothing_on_the_console(caplog, monkeypatch):
     """Cleaning an attribute writes no log line, unlike the SDK's own cleaning."""
+    monkeypatch.setenv("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "2")
+    monkeypatch.setenv("OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", "2")
     kept = Kept()
-    limits = LogRecordLimits(max_log_record_attributes=2, max_log_record_attribute_length=2)
-    provider = make_provider(kept, log_record_limits=limits)
+    provider = make_provider(kept)
     BriefingLoggingHandler(logger_provider=provider).emit(record(odd=object(), long="long", a=1))
     assert [] == caplog.records
     assert 4 == kept.records[0].dropped_attributes

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ def dashboard(snapshot: Snapshot, extra: Mapping[str, Any] | None = None) -> dic
     """
     more = dict(extra or {})
     page = Page(snapshot, marker="")
+    active = set(map(id, page.active))
     until_ns = snapshot.at_ns + int(float(more.get("valid_for_s", 30.0)) * _S)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -69,8 +71,11 @@ def dashboard(snapshot: Snapshot, extra: Mapping[str, Any] | None = None) -> dic
         },
         "active_issues": [_issue(issue, page) for issue in page.active[:_ISSUES]],
         "other_issues": [
-            _issue(issue, page) for issue in snapshot.issues if issue not in page.active
-        ][:_ISSUES],
+            _issue(issue, page)
+            for issue in itertools.islice(
+                (issue for issue in snapshot.issues if id(issue) not in active), _ISSUES
+            )
+        ],
         "changes": [_text(change) for change in snapshot.changes],
         "operations": [_operation(operation) for operation in snapshot.operations],
         "traffic": _traffic(snapshot),

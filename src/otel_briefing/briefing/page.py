@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -74,7 +75,7 @@ class Page:
     marker: str
     source_line: SourceLine = no_source
 
-    @property
+    @functools.cached_property
     def active(self) -> list[SystemIssue]:
         """The issues of now, in rank order."""
         return self.snapshot.active

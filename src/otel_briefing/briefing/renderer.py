@@ -6,6 +6,7 @@ The headings are stable, for scripts. Readers are agents who know nothing of the
 
 from __future__ import annotations
 
+import heapq
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_briefing.briefing import safety, verdict
@@ -29,6 +30,7 @@ _FORMATTED_CHARS = 20_000
 class _Section(NamedTuple):
     heading: str
     lines: list[str]
+    unwritten: int = 0  # lines that no form has room for
 
 
 class _Body(NamedTuple):
@@ -123,13 +125,14 @@ def _deeper(page: Page) -> str:
 def _sections(page: Page, changes: Sequence[str], status: str | None) -> list[_Section]:
     snapshot = page.snapshot
     issues = {issue.id: issue for issue in snapshot.issues}
+    # Who began matters most: the earliest stand first, and stay when the list is cut.
+    earliest = heapq.nsmallest(_LONG_LIST, snapshot.moments, key=lambda m: m.at_ns)
     moments = [
         f"{clock(m.at_ns, snapshot.at_ns).removesuffix('Z')} {_moment(m, issues, page)}"
-        for m in sorted(snapshot.moments, key=lambda m: m.at_ns)
+        for m in earliest
     ]
-    # Who began matters most: the earliest stand first, and stay when the list is cut.
     return [
-        _Section("Order of events", moments),
+        _Section("Order of events", moments, len(snapshot.moments) - len(moments)),
         _Section("Components", [] if status is not None else _components(page)),
         _Section("Performance", [f"- {safety.quiet(line)}" for line in snapshot.performance]),
         _Section("Since the last briefing", [f"- {safety.quiet(line)}" for line in changes]),
@@ -176,7 +179,7 @@ def _section_forms(section: _Section) -> tuple[str, ...]:
     glue = " · " if section.heading == "Order of events" else "\n"
     forms = []
     for size in (_SHORT_LIST, _LONG_LIST):
-        more = len(section.lines) - size
+        more = len(section.lines) + section.unwritten - size
         tail = [f"{'' if glue == ' · ' else '- '}{more:,} more"] if more > 0 else []
         forms.append(f"## {section.heading}\n" + glue.join([*section.lines[:size], *tail]))
     return tuple(dict.fromkeys(forms))
@@ -188,7 +191,7 @@ def _body(page: Page, sections: list[_Section], *, budget: int, max_issues: int)
     ranked = [*page.active, *(i for i in page.snapshot.issues if id(i) not in active)]
     if max_issues < 0:
         ranked = []
-    issues = [_issue_piece(i, r, page, max_issues, len(active)) for r, i in enumerate(ranked)]
+    issues = _issue_pieces(ranked, page, budget, max_issues)
     extra = [Piece(_section_forms(section)) for section in sections]
     chosen = fill([*issues[:1], *extra, *issues[1:]], budget)
     of_extra = chosen[len(issues[:1]) : len(issues[:1]) + len(extra)]
@@ -200,13 +203,26 @@ def _body(page: Page, sections: list[_Section], *, budget: int, max_issues: int)
     texts = [text for text in shown[: len(issues)] if text]
     blocks = [text for text in texts if text.startswith("## ")]
     others = [text for text in texts if not text.startswith("## ")]
-    left_out = of_issues.count(LEFT_OUT)
+    left_out = of_issues.count(LEFT_OUT) + len(ranked) - len(issues)
     return _Body(
         "\n\n".join(blocks),
         _others(others, left_out),
         shown[len(issues) :],
         _cuts(len(others), left_out, extra, of_extra, sections),
     )
+
+
+def _issue_pieces(
+    ranked: list[SystemIssue], page: Page, budget: int, max_issues: int
+) -> list[Piece]:
+    """Write issues in rank order, as long as their shortest forms may fit: not all of thousands."""
+    pieces: list[Piece] = []
+    for rank, issue in enumerate(ranked):
+        if pieces and budget < 0:
+            break
+        pieces.append(_issue_piece(issue, rank, page, max_issues, len(page.active)))
+        budget -= tokens(pieces[-1].forms[0])
+    return pieces
 
 
 def _issue_piece(issue: SystemIssue, rank: int, page: Page, max_issues: int, active: int) -> Piece:

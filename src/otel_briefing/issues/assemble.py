@@ -46,10 +46,11 @@ class RunRecord(NamedTuple):
 def per_minute(slots: Counter[int], now_ns: int, minutes: int = 5) -> tuple[int, ...]:
     """Count the last whole minutes before now, oldest first; leading empty ones left out."""
     now_slot = now_ns // (SLOT_S * SECOND)
-    per = 60 // SLOT_S
-    counts = [
-        sum(slots[now_slot - minute * per - i] for i in range(per)) for minute in range(minutes)
-    ]
+    counts = [0] * minutes
+    for slot, count in slots.items():
+        minute = (now_slot - slot) * SLOT_S // 60
+        if 0 <= minute < minutes:
+            counts[minute] += count
     while len(counts) > 1 and not counts[-1]:
         counts.pop()
     return tuple(reversed(counts))
@@ -69,6 +70,7 @@ def to_issue(  # noqa: PLR0917  # one place calls it with all
     impacts = tuple(sorted(impacts, key=lambda impact: -impact.affected))
     history = history_of(tally, runs)._replace(tried_since=tried_since)
     now = _now(tally, runs)
+    first_seen, trend = utc(now.first_ns), per_minute(tally.slots, now_ns)
     return SystemIssue(
         id=issue_id(facts.fingerprint),
         title=facts.title,
@@ -78,14 +80,14 @@ def to_issue(  # noqa: PLR0917  # one place calls it with all
         affected_components=sorted({facts.service, *(i.service for i in impacts)} - {""}),
         suggested_actions=list(facts.checks),
         estimated_time=facts.estimated_time,
-        detection_time=utc(now.first_ns),
+        detection_time=first_seen,
         fingerprint=facts.fingerprint,
         state=_state(history, now_ns - now.last_ns > resolve_after_ns),
         count=now.times,
-        first_seen=utc(now.first_ns),
+        first_seen=first_seen,
         last_seen=utc(now.last_ns),
-        trend=per_minute(tally.slots, now_ns),
-        rate_per_minute=float(per_minute(tally.slots, now_ns, 1)[0]),
+        trend=trend,
+        rate_per_minute=float(trend[-1]),
         exemplars=tuple(tally.exemplars),
         service=facts.service,
         severity=facts.severity,

@@ -62,11 +62,8 @@ class Causes:
         found = self.strongest().values()
         return frozenset(link.symptom for link in found if 2 * link.same > self._of(link))
 
-    def reading(self, symptom: str) -> Reading | None:
-        """Say how sure it is that a symptom begins in its cause."""
-        link = self.strongest().get(symptom)
-        if link is None:
-            return None
+    def reading(self, link: Link) -> Reading:
+        """Say how sure it is that the symptom of a link begins in its cause."""
         of = self._of(link)
         proven = link.linked == of
         return Reading(

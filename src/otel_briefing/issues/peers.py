@@ -29,11 +29,12 @@ def explain(
     tally: IssueTally,
     served: Mapping[str, str],
     runs: Sequence[RunRecord],
-    issues: Iterable[IssueTally],
+    crashes: Iterable[IssueTally],
 ) -> Explained | None:
     """Explain a failed call by the end of the program that served its address, where there is one.
 
-    `served` names, by address, the service whose spans say that it was called there.
+    `served` names, by address, the service whose spans say that it was called there; `crashes` are
+    the issues that ended programs.
     """
     peer, service = tally.facts.peer, served.get(tally.facts.peer, "")
     if tally.facts.category != "Network" or not service:
@@ -62,7 +63,7 @@ def explain(
         took = (again - last.ended_ns) / SECOND
         text += f" It was started again {took:.1f} s later: these came in between."
         return Explained(_reading(text, "they go on while it runs", peer))
-    ends = (i for i in issues if i.facts.service == service and i.facts.uncaught == "main")
+    ends = (crash for crash in crashes if crash.facts.service == service)
     crash = max(
         (i for i in ends if i.last_ns > last.ended_ns - _AT_THE_END_NS),
         key=lambda i: i.last_ns,

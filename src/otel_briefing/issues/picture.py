@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from otel_briefing.events import ERROR
 from otel_briefing.issues import peers
 from otel_briefing.issues.assemble import RunRecord, rank_issues, to_issue
-from otel_briefing.issues.causes import Causes
+from otel_briefing.issues.causes import Causes, Link
 from otel_briefing.issues.deltas import SECOND, SLOT_S, IssueTally, OperationKey, OperationTally
 from otel_briefing.issues.fingerprint import issue_id
 from otel_briefing.issues.model import (
@@ -55,6 +55,7 @@ def compose(  # noqa: PLR0917  # one place calls it with all
     there.
     """
     issues, served = list(issues), served or {}
+    crashes = [tally for tally in issues if tally.facts.uncaught == "main"]
     causes = causes or Causes()
     again = causes.told_again()
     links = causes.strongest()
@@ -67,8 +68,9 @@ def compose(  # noqa: PLR0917  # one place calls it with all
         affected, passing = impacts.get(fingerprint, ([], ""))
         went_well = _went_well_since(tally, affected, operations)
         issue = to_issue(tally, now_ns, resolve_after_ns, affected, passing, runs, went_well)
-        _explain(issue, causes)
-        _blame_peer(issue, peers.explain(tally, served, runs, issues))
+        if fingerprint in links:
+            _explain(issue, links[fingerprint], causes)
+        _blame_peer(issue, peers.explain(tally, served, runs, crashes))
         found.append(issue)
     ranked = rank_issues(found)
     return Picture(
@@ -80,13 +82,12 @@ def compose(  # noqa: PLR0917  # one place calls it with all
     )
 
 
-def _explain(issue: SystemIssue, causes: Causes) -> None:
+def _explain(issue: SystemIssue, link: Link, causes: Causes) -> None:
     """Let what traces prove take precedence over what time suggests."""
-    reading = causes.reading(issue.fingerprint)
-    if reading is not None:
-        issue.cause_id = issue_id(causes.strongest()[issue.fingerprint].cause)
-        issue.readings = (reading, *issue.readings)
-        issue.confidence = reading.confidence
+    reading = causes.reading(link)
+    issue.cause_id = issue_id(link.cause)
+    issue.readings = (reading, *issue.readings)
+    issue.confidence = reading.confidence
 
 
 def _blame_peer(issue: SystemIssue, explained: peers.Explained | None) -> None:

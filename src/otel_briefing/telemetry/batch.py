@@ -297,16 +297,18 @@ class LaneWorker:
         if not batch:
             return
         token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
-        failed = True
+        failed, error = True, None
         self._exporting = threading.get_ident()
         try:
-            self._metrics.submit(len(batch))  # the stock meaning: counted at submission
+            self._metrics.submitted(len(batch))
             failed = self._exporter.export(batch) is LogRecordExportResult.FAILURE
-        except BaseException as error:  # noqa: BLE001  # whatever an exporter raises, we go on
+        except BaseException as raised:  # noqa: BLE001  # whatever an exporter raises, we go on
+            error = raised
             guard.logger.warning("the exporter raised %s", type(error).__name__)
         finally:
             self._exporting = 0
             detach(token)
+        self._metrics.exported(len(batch), error)
         if failed:
             self.failures += len(batch)
 
@@ -354,7 +356,8 @@ class _Metrics:
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
-        # Until 1.44 the outcome was part of it, and a drop had no reason.
+        # Until 1.44 records were counted after the export, with its outcome, and a drop had no
+        # reason; since then they are counted at submission.
         self._old = "error" in inspect.signature(self._inner.finish_items).parameters
 
     def watch_queue(self, worker: LaneWorker) -> None:
@@ -366,8 +369,13 @@ class _Metrics:
 
         self._inner.register_queue_size(waiting)
 
-    def submit(self, count: int) -> None:
-        self._inner.finish_items(*((count, None) if self._old else (count,)))
+    def submitted(self, count: int) -> None:
+        if not self._old:
+            self._inner.finish_items(count)
+
+    def exported(self, count: int, error: BaseException | None) -> None:
+        if self._old:
+            self._inner.finish_items(count, error)
 
     def drop(self, count: int, why: str) -> None:
         if self._old:

@@ -35,6 +35,8 @@ MAX_VALUES = 10_000  # of one record's attributes, nested ones included
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
 _new_record = LogRecord.__new__
 _new_attributes = BoundedAttributes.__new__
+# Until 1.44 attributes could be of two kinds.
+_HAS_KINDS = hasattr(BoundedAttributes(), "_extended_attributes")
 
 
 class BriefingLogRecord(ReadWriteLogRecord):
@@ -158,6 +160,8 @@ def build_fast(  # noqa: PLR0917
     bounded.max_value_len = value_cap
     bounded._lock = threading.Lock()
     bounded._immutable = False
+    if _HAS_KINDS:
+        vars(bounded)["_extended_attributes"] = True
 
     context = get_current()
     span = get_current_span(context).get_span_context() if context else INVALID_SPAN_CONTEXT

@@ -206,7 +206,7 @@ class BriefingLoggingHandler(LoggingHandler):
         built = _builder.build(
             logger._resource if logger else None,
             logger._instrumentation_scope if logger else None,
-            getattr(logger, "_log_record_limits", None) or self._limits(),  # not in SDK 1.44
+            getattr(logger, "_log_record_limits", None) or self._limits(),  # of loggers since 1.45
             int(record.created * 1e9),
             observed_timestamp,
             _severities.get(level) or _severity(level),

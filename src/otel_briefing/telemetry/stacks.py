@@ -8,6 +8,7 @@ one failure looks the same whether it arrives as an exception or as text.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import sys
@@ -167,6 +168,7 @@ def _below_import_root(path: str) -> str:
     return path[len(best) :]
 
 
+@functools.cache
 def _stdlib_roots() -> tuple[str, ...]:
     import sysconfig  # noqa: PLC0415 - not at start-up
 
