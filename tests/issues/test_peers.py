@@ -26,7 +26,7 @@ def crash(at, service="supplier"):
 
 def run(number, started, ended, *, service="supplier"):
     how = "signal SIGTERM" if ended else ""
-    return RunRecord(number, service, 100 + number, started, ended, True, True, how)
+    return RunRecord(number, service, 100 + number, started, ended, True, True, how, "python s.py")
 
 
 def test_the_end_of_the_program_that_answered_there_is_named():
@@ -36,7 +36,7 @@ def test_the_end_of_the_program_that_answered_there_is_named():
     assert explained.reading.call == PEER
     assert explained.reading.text == (
         "{call} was answered by supplier (pid 101) until that ended 1.0 s before the first of "
-        "these: signal SIGTERM. Nothing of it has run since."
+        "these: signal SIGTERM. Nothing of it has run since (it was `python s.py`)."
     )
 
 

@@ -345,9 +345,8 @@ def _checks(issue: SystemIssue, page: Page, lines: Lines) -> Iterator[str]:
         found = [frame, told.frame, told.caller] if told else [frame]
         apart = [f for n, f in enumerate(found) if f and not _near(f, found[:n])]
         yield "read " + " and ".join(_around(f, page, lines) for f in apart)
-    pid = page.process_of(issue.service).pid
     for action in issue.suggested_actions:
-        yield safety.quiet(action.replace("/proc/PID/", f"/proc/{pid}/"))
+        yield safety.quiet(_filled(action, issue, page))
     if issue.suggested_actions:
         return
     known = CHECKS.get(issue.site.root.short_type) if issue.site else None
@@ -362,6 +361,14 @@ def _checks(issue: SystemIssue, page: Page, lines: Lines) -> Iterator[str]:
         yield "compare the failing trace with the passing one: the first span that differs"
     elif frame is not None and not known:
         yield "find what the values in that line are when it fails, and where they come from"
+
+
+def _filled(action: str, issue: SystemIssue, page: Page) -> str:
+    """Put what is known into the commands of a check: the process, and whom the call went to."""
+    host, _, port = (safety.shell_word(part) for part in issue.peer.rpartition(":"))
+    if host and port:
+        action = action.replace("HOST PORT", f"{host} {port}")
+    return action.replace("/proc/PID/", f"/proc/{page.process_of(issue.service).pid}/")
 
 
 def _near(frame: Frame, others: Sequence[Frame | None]) -> bool:

@@ -41,6 +41,7 @@ class RunRecord(NamedTuple):
     good: bool
     current: bool  # it is the latest of its service, or lives
     how: str = ""  # how its last process ended
+    command: str = ""
 
 
 def per_minute(slots: Counter[int], now_ns: int, minutes: int = 5) -> tuple[int, ...]:
@@ -106,6 +107,7 @@ def to_issue(  # noqa: PLR0917  # one place calls it with all
         cause_id=issue_id(facts.cause) if facts.cause else "",
         passing_trace=passing_trace,
         history=history,
+        peer=facts.peer,
         over=is_over(now, now_ns),
     )
 

@@ -139,6 +139,7 @@ class SystemIssue:
     passing_trace: str = ""  # a trace of the same operation that did not fail
     history: History = NO_HISTORY
     changes: tuple[str, ...] = ()  # since the last good run of its service
+    peer: str = ""  # whom the call that failed went to
     over: bool = False  # it came often, and has not come for much longer than was usual
 
 

@@ -69,9 +69,14 @@ def explain(
         key=lambda i: i.last_ns,
         default=None,
     )
-    text += " Nothing of it has run since." if not later else " Its next start failed."
+    text += _nothing_since(last) if not later else " Its next start failed."
     cause = crash.facts.fingerprint if crash is not None else ""
     return Explained(_reading(text, "something else should answer there", peer), cause)
+
+
+def _nothing_since(run: RunRecord) -> str:
+    command = f" (it was `{run.command}`)" if run.command else ""
+    return f" Nothing of it has run since{command}."
 
 
 def _began(tally: IssueTally, runs: Sequence[RunRecord]) -> int:

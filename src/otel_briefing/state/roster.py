@@ -143,13 +143,13 @@ def members(rows: Sequence[tuple[int, int, int, str, str]]) -> list[Member]:
     ]
 
 
+_Row = tuple[int, str, int, int, int, int, str]
+
 MEMBERS = "SELECT id, run, beat_ns, process, facts FROM processes ORDER BY id"
-RUNS = "SELECT id, service, pid, started_ns, failures, traffic FROM runs ORDER BY id"
+RUNS = "SELECT id, service, pid, started_ns, failures, traffic, command FROM runs ORDER BY id"
 
 
-def runs(
-    rows: Sequence[tuple[int, str, int, int, int, int]], everybody: Sequence[Member]
-) -> list[RunRecord]:
+def runs(rows: Sequence[_Row], everybody: Sequence[Member]) -> list[RunRecord]:
     """Read rows of `RUNS`: a run is present while a process of it lives, or as the latest one."""
     living = {member.run for member in everybody if not member.ended}
     ends: dict[int, int] = {}
@@ -169,13 +169,14 @@ def runs(
             good=traffic > 0 and not failures,
             current=run in present,
             how=how.get(run, ""),
+            command=command,
         )
-        for run, service, pid, started_ns, failures, traffic in rows
+        for run, service, pid, started_ns, failures, traffic, command in rows
     ]
 
 
 def _present(
-    rows: Sequence[tuple[int, str, int, int, int, int]],
+    rows: Sequence[_Row],
     living: set[int],
     ends: dict[int, int],
 ) -> set[int]:
