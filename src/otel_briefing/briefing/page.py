@@ -38,7 +38,7 @@ class Lines:
 
     def name(self, text: str) -> str:
         """Return a name for use inline; one that may not stand there is owed as evidence."""
-        safe = safety.label(text)
+        safe = safety.label(text.replace("<*>", "<_>"))  # a star would be emphasis
         if safe is None and text in self._quoted:
             return "(named above)"
         if safe is None:

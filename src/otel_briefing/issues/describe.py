@@ -164,7 +164,8 @@ def _latency_checks(kind: str) -> tuple[str, ...]:
 
 
 def _latency_readings(slow: Slowness, kind: str) -> tuple[Reading, ...]:
-    readings = (_latency_reading(slow, kind),) if slow.measured or slow.share else ()
+    told = slow.measured if kind == "ENTRY" else bool(slow.share)
+    readings = (_latency_reading(slow, kind),) if told else ()
     if kind != "DB" or not (slow.steady_others and slow.normal_p95_ms):
         return readings
     # Two signs: it alone, and at once. Data that grows slows a statement down over days.
