@@ -334,6 +334,39 @@ def test_issues_of_an_ended_app_are_history(run, state):
     assert out.startswith(f"pid {os.getpid()} ended (exit code 1); what is below is history.")
 
 
+def test_issues_all_says_why_each_is_called_what_it_is(run, state):
+    """Those of now, then resolved ones and earlier runs', each with what its state rests on."""
+    kinds = {
+        "new": "not in the one earlier run that is remembered",
+        "regressed": "it is back after 20 min of quiet",
+        "resolved": "no occurrence for a long time, and nothing shows that its code ran since",
+        "ongoing": "not seen in this run; in 1 of 1 earlier run",
+    }
+    new, back, gone, old = (
+        {**ISSUE, "id": f"i-{number}", "state": kind, "why": why}
+        for number, (kind, why) in enumerate(kinds.items())
+    )
+    state.write(new, back, other_issues=[gone, old])
+    code, out, _ = run("issues", "--all")
+    lines = out.splitlines()[1:]
+    assert code == 1
+    assert [line.split()[:3:2] for line in lines[::2]] == [
+        [f"i-{number}", kind] for number, kind in enumerate(kinds)
+    ]
+    assert [line.strip() for line in lines[1::2]] == list(kinds.values())
+    assert [i["why"] for i in json.loads(run("issues", "--all", "--json")[1])["issues"]] == list(
+        kinds.values()
+    )
+    assert [line.split()[0] for line in run("issues")[1].splitlines()] == ["ID", "i-0", "i-1"]
+
+
+def test_issues_all_of_a_page_that_is_fine(run, state):
+    """What is resolved is listed and makes no alarm."""
+    state.write(other_issues=[{**ISSUE, "state": "resolved", "why": "quiet"}])
+    code, out, _ = run("issues", "--all")
+    assert (code, "resolved" in out, out.endswith("    quiet\n")) == (0, True, True)
+
+
 # --- issue ID
 
 
@@ -397,6 +430,64 @@ def test_an_id_in_the_data_cannot_name_another_file(run, state):
     (state.folder / "dashboard.json").write_text(json.dumps(broken))
     code, out, _ = run("issue", "../secret")
     assert (code, out) == (2, "")
+
+
+# --- verify, diff: see also faces/test_queries.py and e2e/test_verify.py
+
+
+@pytest.mark.parametrize("command", [["verify", "i-1"], ["diff", "--since", "1h"]])
+def test_without_a_hub_nothing_can_be_asked(command, run, state):
+    """A page alone does not remember; what to do is said, as text or as JSON."""
+    state.write(ISSUE)
+    code, out, err = run(*command)
+    assert (code, out, "no briefing in" in err) == (3, "", True)
+    code, out, err = run(*command, "--json")
+    assert (code, err, "no briefing in" in json.loads(out)["error"]) == (3, "", True)
+
+
+@pytest.mark.parametrize("command", [["verify", "i-1"], ["diff", "--since", "1h"]])
+def test_a_hub_that_is_none_is_said(command, run, state):
+    """What cannot be read is named; nothing raises, and nothing is repaired by a reader."""
+    (state.folder / "state.db").write_text("no database" * 1000)
+    code, out, err = run(*command)
+    assert (code, out, "not a database" in err) == (3, "", True)
+    assert (state.folder / "state.db").read_text().startswith("no database")
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds_ago"),
+    [("90s", 90), ("10m", 600), ("2h", 7200), ("1d", 86_400), ("1.5 h", 5400), ("0s", 0)],
+)
+def test_since_takes_how_long_ago(asked, seconds_ago, monkeypatch):
+    """Seconds, minutes, hours, days; a part of them, too."""
+    monkeypatch.setattr("time.time_ns", lambda: 1_800_000_000 * 10**9)
+    assert (1_800_000_000 - seconds_ago) * 10**9 == cli._moment(asked)
+
+
+@pytest.mark.parametrize(
+    "asked", ["2026-11-22T14:30:00Z", "2026-11-22T15:30:00+01:00", "2026-11-22T14:30", "2026-11-22"]
+)
+def test_since_takes_a_time(asked):
+    """Of ISO 8601; without a zone it is UTC."""
+    at = dt.datetime.fromtimestamp(cli._moment(asked) / 1e9, dt.timezone.utc)
+    assert at.date() == dt.date(2026, 11, 22)
+    assert (at.hour, at.minute) == ((14, 30) if ":" in asked else (0, 0))
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        *(["diff", "--since", asked] for asked in ("last run", "10", "9" * 400 + "d", "")),
+        *(["verify", "i-1", "--wait", asked] for asked in ("soon", "-1", "nan", "1e9", "")),
+    ],
+    ids=lambda argv: argv[-1][:10],
+)
+def test_a_wrong_time_is_refused_with_what_is_allowed(argv, run):
+    """The message names what was given and what may be; code 2."""
+    code, out, err = run(*argv)
+    assert (code, out) == (2, "")
+    assert argv[-1] in err
+    assert ("0 to 86400 seconds" if argv[0] == "verify" else "90s, 10m, 2h, 1d; or a time") in err
 
 
 # --- doctor
@@ -615,6 +706,18 @@ def test_help_documents_commands_and_codes(run):
     for number in "0123":
         assert f"\n  {number}  " in out
     assert run("--version") == (0, f"otel-briefing {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "command", ["show", "issues", "issue", "verify", "diff", "doctor", "check-config"]
+)
+def test_each_command_has_a_help_of_its_own(command, run):
+    """What it does, its options, its codes; `verify` explains its words."""
+    code, out, err = run(command, "--help")
+    assert (code, err) == (0, "")
+    assert all(word in out for word in ("--json", "--state-dir", "exit codes: 0 "))
+    for word in ("FIXED", "STILL FAILING", "CHANGED", "MASKED", "NOT TESTED", "OLD CODE"):
+        assert (f"\n  {word}  " in out) is (command == "verify")
 
 
 @pytest.mark.parametrize("argv", [[], ["shwo"], ["issue"], ["show", "--nope"]])

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from otel_briefing.briefing.safety import inert
 from otel_briefing.events import ERROR
 from otel_briefing.issues.anomalies import MS, slow_from_ns
 from otel_briefing.issues.deltas import SECOND, SLOT_S, Occurred
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from otel_briefing.state.store import SharedStore
 
 _Name = tuple[str, str]  # service, operation
+_NAME_CHARS = 80
+_LAST_NS = 5 * SECOND  # what ended this long before the end of its run was not a part of it
 
 
 class Inquiry:
@@ -87,7 +90,7 @@ class Inquiry:
         here = self._here
         return Evidence(
             now_ns=now_ns,
-            service=self._issue.service,
+            service=inert(self._issue.service, _NAME_CHARS),
             running=self._running,
             starts=self._starts,
             ended=None if self._running else self._ending(),
@@ -98,7 +101,7 @@ class Inquiry:
             count=self._tally.count,
             began_ns=here.first_ns if here else 0,
             occurred=here.times if here else 0,
-            operations=tuple(name for _, name in self._names),
+            operations=tuple(inert(name, _NAME_CHARS) for _, name in self._names),
             tried=tried,
             failed=failed,
             affected=affected,
@@ -239,7 +242,15 @@ class Inquiry:
 
 
 def _last_run(members: list[Member]) -> list[Member]:
-    return [member for member in members if member.run == members[-1].run]
+    """Return the processes that the latest run ended with: it may have replaced others."""
+    mine = [member for member in members if member.run == members[-1].run]
+    end_ns = max((_end_ns(member) for member in mine), default=0)
+    return [member for member in mine if _end_ns(member) > end_ns - _LAST_NS]
+
+
+def _end_ns(member: Member) -> int:
+    ending = member.process.ending
+    return ending.at_ns if ending is not None else member.beat_ns
 
 
 def _workers(members: list[Member]) -> list[Member]:

@@ -7,6 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_briefing.briefing.safety import inert
 from otel_briefing.faces.evidence import Inquiry
 from otel_briefing.issues.deltas import SECOND
 from otel_briefing.issues.fingerprint import issue_id
@@ -28,7 +29,7 @@ _NOBODY = ProcessRun(0, "", "", "", 0)
 
 
 class Change(NamedTuple):
-    """One thing that happened. `text` holds words of the watched system."""
+    """One thing that happened. `text` holds words of the watched system, made inert."""
 
     at_ns: int
     what: str
@@ -128,7 +129,8 @@ class Queries:
                     Change(run_of.started_ns, "changed", f"{run_of.service}: {text}")
                     for text in texts
                 ]
-        return sorted({change for change in found if change.at_ns >= since_ns})
+        told = {change for change in found if change.at_ns >= since_ns}
+        return sorted(change._replace(text=inert(change.text)) for change in told)
 
 
 def _changes(issue: SystemIssue, since_ns: int) -> Iterator[Change]:
