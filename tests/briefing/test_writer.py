@@ -71,6 +71,22 @@ def test_files_of_gone_issues_go(folder):
     assert ["i-51aa77e0.md"] == [path.name for path in (folder / "issues").iterdir()]
 
 
+def test_a_flood_of_new_issues_is_written_over_several_pages(folder):
+    """A page does not wait for two hundred files; those of an earlier process stay meanwhile."""
+    snapshot = stories.pool_exhaustion()
+    issues = [replace(snapshot.issues[0], id=f"i-{n:08x}", symptom_ids=()) for n in range(150)]
+    files = folder / "issues"
+    first = replace(snapshot, issues=issues)
+    writer = PageWriter(folder, Config())
+    written = []
+    for _ in range(4):
+        writer.write(first)
+        written.append(len(list(files.iterdir())))
+    assert written == [50, 90, 130, 150]
+    PageWriter(folder, Config()).write(first)
+    assert len(list(files.iterdir())) == 150
+
+
 def test_an_unchanged_issue_file_is_left_alone(folder):
     """Only what changed is written again; all others stay as they are."""
     writer = PageWriter(folder, Config())

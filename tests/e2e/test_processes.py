@@ -148,6 +148,27 @@ def test_children_count_with_their_parent(start, state, method):
     assert "APP NOT RUNNING" in page(state)
 
 
+@pytest.mark.parametrize("door", ["instrument", "configure"])
+def test_greenlets_are_never_stopped_and_never_stop_us(start, state, tmp_path, door):
+    """The page comes while no greenlet yields; a locked hub holds up none; every count is exact."""
+    pytest.importorskip("gevent")
+    command = [sys.executable, str(PROGRAMS / "green.py"), door]
+    if door == "instrument":
+        command.insert(0, str(BIN / "opentelemetry-instrument"))
+    program = start(*command)
+    wait_for(lambda: count_of(state, "no shelf") == 1)
+    db = sqlite3.connect(state / "state.db", isolation_level=None, timeout=10)
+    db.execute("BEGIN IMMEDIATE")
+    (tmp_path / "go").touch()
+    assert program.stdout.readline() == "done\n"
+    db.execute("COMMIT")
+    db.close()
+    (tmp_path / "end").touch()
+    assert program.wait(60) == 0
+    wait_for(lambda: "APP NOT RUNNING" in page(state))
+    assert count_of(state, "no shelf") == 201
+
+
 # --- who renders
 
 

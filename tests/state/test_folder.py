@@ -46,6 +46,19 @@ def test_a_folder_that_is_a_link_is_not_followed(tmp_path, monkeypatch):
     assert find_state_dir(None, tmp_path).is_relative_to(tmp_path / "state" / "otel-briefing")
 
 
+def test_another_users_folder_is_not_used(tmp_path, monkeypatch):
+    """It is theirs to say who reads it; the state goes to this user's own folder."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    theirs = tmp_path / ".otel-briefing"
+    theirs.mkdir()
+    assert find_state_dir(None, tmp_path) == theirs
+    owner = theirs.stat().st_uid
+    monkeypatch.setattr(os, "getuid", lambda: owner + 1)
+    assert find_state_dir(None, tmp_path).is_relative_to(tmp_path / "state" / "otel-briefing")
+    with pytest.raises(StateError, match="another user's"):
+        prepare(theirs)
+
+
 def test_the_folder_is_private_and_ignores_itself(tmp_path):
     """0700, and git does not see it."""
     folder = tmp_path / "deep" / ".otel-briefing"

@@ -11,6 +11,7 @@ import pytest
 from otel_briefing.issues.changes import Circumstances
 from otel_briefing.issues.deltas import SECOND, Deltas, FailedSegment, IssueFacts
 from otel_briefing.issues.model import Confidence, Ending, Exemplar, IssueState, ProcessRun
+from otel_briefing.state import folder as folder_module
 from otel_briefing.state import hub as hub_module
 from otel_briefing.state import lease, roster, store
 from otel_briefing.state.hub import Hub, HubBusyError, HubError
@@ -24,6 +25,7 @@ def clock(monkeypatch):
     class Clock:
         def __init__(self):
             self.ns = 1_790_000_000 * SECOND
+            self.stopped = set()  # pids
 
         def pass_s(self, seconds):
             self.ns += int(seconds * SECOND)
@@ -32,6 +34,7 @@ def clock(monkeypatch):
     monkeypatch.setattr(store.time, "time_ns", lambda: found.ns)
     monkeypatch.setattr(store.time, "monotonic", lambda: found.ns / SECOND)
     monkeypatch.setattr(roster, "is_alive", lambda pid, _born: pid > 0)
+    monkeypatch.setattr(roster, "is_running", lambda pid, _born: pid not in found.stopped)
     return found
 
 
@@ -157,6 +160,50 @@ def test_a_clock_that_was_set_back_does_not_keep_the_lease(join, clock):
     clock.pass_s(-3600)
     second.sync()
     assert second.renders
+
+
+def test_while_the_hub_is_locked_one_of_those_that_run_renders(join, clock, tmp_path):
+    """The oldest that is not stopped, whether it has rendered before or not."""
+    everybody = [join() for _ in range(4)]
+    for process in everybody:
+        process.sync()
+    other = lock_of(tmp_path)
+    clock.stopped = {everybody[0].process.pid, everybody[1].process.pid}
+    for seconds in (4, 2, 0.1):
+        clock.pass_s(seconds)
+        for process in everybody[2:]:
+            process.apply(seen(clock, "a"))
+            process.sync(urgent=True)
+    assert [process.renders for process in everybody[2:]] == [True, False]
+    assert everybody[2].may_replace()
+    other.close()
+
+
+def test_what_the_end_cannot_give_a_locked_hub_arrives_by_letter(
+    join, clock, tmp_path, monkeypatch
+):
+    """Somebody is stopped inside of a transaction, and a process ends meanwhile."""
+    left, ending = join(), join()
+    left.sync()
+    ending.sync()
+    other = lock_of(tmp_path)
+    ending.apply(seen(clock, "a", "a"))
+    monkeypatch.setattr(store.time, "sleep", clock.pass_s)
+    monkeypatch.setattr(store, "END_S", -1)
+    ending.end(Ending(clock.ns, "exit code 0", 0))
+    other.close()
+    clock.pass_s(2)
+    left.sync()
+    assert [issue.count for issue in left.picture(clock.ns).issues] == [2]
+    (member,) = [m for m in left.members if m.process.pid == ending.process.pid]
+    assert member.ended
+
+
+def lock_of(tmp_path):
+    """Somebody who keeps the hub locked, until closed."""
+    db = sqlite3.connect(tmp_path / "state" / "state.db", isolation_level=None)
+    db.execute("BEGIN IMMEDIATE")
+    return db
 
 
 # --- runs and history
@@ -426,6 +473,93 @@ def test_a_folder_that_cannot_be_is_survived_and_said(join, clock, tmp_path):
     process.sync(urgent=True)
     assert process.trouble() == ""
     assert [issue.count for issue in join().picture(clock.ns).issues] == [1]
+
+
+def test_a_full_disk_is_survived_and_said(join, clock, tmp_path, monkeypatch):
+    """All goes on in memory; when there is room again, everything is written down."""
+    process = join()
+    process.apply(seen(clock, "a"))
+    process.sync(urgent=True)
+    (pages,) = process._hub.rows("PRAGMA page_count")[0]
+    process._hub._db.execute(f"PRAGMA max_page_count={pages}")
+    with monkeypatch.context() as full:
+        full.setattr(hub_module, "_NEARLY", 2)  # it is the disk that is full
+        full.setattr(hub_module, "MAX_BYTES", pages * 4096)
+        for _ in range(2):
+            process.apply(seen(clock, *(f"b{number}" for number in range(50))))
+            process.sync(urgent=True)
+            clock.pass_s(hub_module.RETRY_S + 1)
+        assert "full" in process.trouble()
+        assert process.renders
+        picture = process.picture(clock.ns)
+        assert {issue.title: issue.count for issue in picture.issues}["b7"] == 2
+        assert not picture.dropped
+        process._hub.close()
+    process.sync(urgent=True)
+    assert process.trouble() == ""
+    counts = {issue.title: issue.count for issue in join().picture(clock.ns).issues}
+    assert (len(counts), counts["a"], counts["b7"]) == (51, 1, 2)
+
+
+def test_a_hub_at_its_bound_forgets_the_least_and_goes_on(join, clock, monkeypatch, tmp_path):
+    """Operations of runs that are over, then the least urgent issues: said, and never stuck."""
+    monkeypatch.setattr(hub_module, "MAX_BYTES", 256 << 10)
+    old = join()
+    for number in range(400):
+        old.apply(tried(clock, f"GET /{number}"))
+    old.sync(urgent=True)
+    end(old, clock)
+    process = join()
+    process.apply(seen(clock, "error"))
+    for number in range(600):
+        process.apply(seen(clock, f"w{number}", severity=13))
+    for _ in range(30):
+        clock.pass_s(hub_module.RETRY_S + 1)
+        process.sync(urgent=True)
+    assert process.trouble() == ""
+    picture = process.picture(clock.ns)
+    assert picture.issues[0].title == "error"
+    assert len(picture.issues) + picture.dropped["issues"] == 601
+    assert (tmp_path / "state" / "state.db").stat().st_size <= 256 << 10
+
+
+def test_a_hub_that_turns_corrupt_while_in_use_is_set_aside(join, clock, tmp_path):
+    """What waits is not lost: it goes into the new file."""
+    process = join()
+    process.sync()
+    process._hub.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+    file = tmp_path / "state" / "state.db"
+    with file.open("r+b") as db:
+        db.write(b"x" * file.stat().st_size)
+    process._hub.close()
+    process.apply(seen(clock, "a"))
+    for _ in range(2):
+        process.sync(urgent=True)
+        clock.pass_s(hub_module.RETRY_S + 1)
+    process.sync(urgent=True)
+    assert process.trouble() == ""
+    assert file.with_name("state.db.corrupt").exists()
+    assert [issue.count for issue in join().picture(clock.ns).issues] == [1]
+
+
+@pytest.mark.parametrize("why", ["read-only", "another user's"])
+def test_a_folder_that_may_not_be_written_is_survived_and_said(
+    join, clock, tmp_path, monkeypatch, why
+):
+    """A read-only folder, or one of another user: all goes on in memory."""
+    (tmp_path / "state").mkdir()
+    owner = tmp_path.stat().st_uid
+    if why == "read-only":  # root may write anywhere: the look at it is what is asked
+        monkeypatch.setattr(folder_module.os, "access", lambda *_: False)
+    else:
+        monkeypatch.setattr(folder_module.os, "getuid", lambda: owner + 1)
+    process = join()
+    process.apply(seen(clock, "a"))
+    process.sync(urgent=True)
+    assert "not writable, or another user's" in process.trouble()
+    assert process.renders
+    assert [issue.count for issue in process.picture(clock.ns).issues] == [1]
+    assert not list((tmp_path / "state").iterdir())
 
 
 def test_a_file_that_is_removed_is_made_again(join, clock, tmp_path):

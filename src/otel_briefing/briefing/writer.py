@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 ISSUE_FILES = 200
 _DEEP_EVERY_S = 5.0  # how often a file of an issue below the first few is written again
+_NEW_FILES = 40  # of issues below the first few, a page: a flood of new ones is spread over pages
 _CHANGES = 20
 _HEARTBEATS_VALID = 3
 _MORE_THAN = 1.5  # a count that grew by more than half is a change
@@ -194,15 +195,22 @@ class PageWriter:
             folder.mkdir(mode=0o700, exist_ok=True)
             self._files = {}  # somebody has removed it, and all files with it
         kept: dict[str, tuple[tuple[object, ...], float]] = {}
+        words: set[str] = set()
+        new = 0
         for rank, issue in enumerate(snapshot.issues[:ISSUE_FILES]):
             word = safety.shell_word(issue.id)
             if word is None or "/" in word:
                 continue
+            words.add(word)
             known, now = self._files.get(word), self._monotonic()
+            deep = rank >= self._config.briefing_max_issues
+            if deep and known is None:
+                new += 1
+                if new > _NEW_FILES:
+                    continue
             key = _key(issue, snapshot)
             settled = known is not None and (
-                known[0] == key
-                or (rank >= self._config.briefing_max_issues and now - known[1] < _DEEP_EVERY_S)
+                known[0] == key or (deep and now - known[1] < _DEEP_EVERY_S)
             )
             if not settled:
                 text = render_issue(issue, snapshot, marker=self.marker, source_line=source_line)
@@ -211,7 +219,7 @@ class PageWriter:
             assert known is not None  # noqa: S101 - settled says so
             kept[word] = known
         self._files = kept
-        _remove_others(folder, kept)
+        _remove_others(folder, words)
 
 
 def _json(content: Mapping[str, Any]) -> str:
@@ -232,7 +240,7 @@ def _key(issue: SystemIssue, snapshot: Snapshot) -> tuple[object, ...]:
     )
 
 
-def _remove_others(folder: Path, kept: Mapping[str, object]) -> None:
+def _remove_others(folder: Path, kept: set[str]) -> None:
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):  # noqa: PTH208 - names only
             if _ISSUE_FILE.fullmatch(name) and name[:-3] not in kept:

@@ -30,6 +30,7 @@ RETRY_S: Final = 5.0  # after a failure, the file is tried again at this interva
 FORK_WAIT_S: Final = 0.05
 _SCHEMA: Final = Path(__file__).with_name("schema.sql")
 _PAGE_BYTES: Final = 4096
+_NEARLY: Final = 0.5  # what did not fit may be large, and leaves so much of the bound unused
 _REMOTE: Final = ("nfs", "cifs", "smb", "afs", "9p", "fuse", "ceph", "gluster", "lustre", "vbox")
 
 _inherited: list[Any] = []  # a child neither uses nor closes its parent's connections
@@ -80,12 +81,25 @@ class Hub:
             with self._errors():
                 return db.execute(sql, values).fetchall()
 
+    @property
+    def is_full(self) -> bool:
+        """Tell whether it failed for lack of room, on the disk or within its own bound."""
+        return "is full" in self.why
+
     def close(self) -> None:
         """Let go of the file."""
         with self._lock, suppress(sqlite3.Error):
             if self._db is not None:
                 self._db.close()
             self._db = None
+
+    @staticmethod
+    def is_near_bound(db: sqlite3.Connection) -> bool:
+        """Tell whether the file itself has no room left, whatever the disk has."""
+        (pages,) = db.execute("PRAGMA page_count").fetchone()
+        (most,) = db.execute("PRAGMA max_page_count").fetchone()
+        (free,) = db.execute("PRAGMA freelist_count").fetchone()
+        return bool(pages - free > _NEARLY * most)
 
     # Forks.
 

@@ -53,6 +53,15 @@ def is_alive(pid: int, create_time: float) -> bool:
         return False
 
 
+def is_running(pid: int, create_time: float) -> bool:
+    """Tell whether that process lives and is not stopped: one that is stopped does nothing."""
+    try:
+        stopped = {psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP}
+        return is_alive(pid, create_time) and psutil.Process(pid).status() not in stopped
+    except (psutil.Error, OSError):
+        return False
+
+
 def create_time_of(pid: int) -> float:
     """Return when a process was started, in seconds since the epoch; 0 when not known."""
     try:
@@ -191,6 +200,13 @@ def _present(
         present.add(latest[0])
         present.update(row[0] for row in mine if ends.get(row[0], 0) > latest[3])
     return present
+
+
+def forget_operations(db: sqlite3.Connection) -> None:
+    """Forget how the operations of runs that are over fared."""
+    db.execute(
+        "DELETE FROM operations WHERE run NOT IN (SELECT run FROM processes WHERE ended_ns = 0)"
+    )
 
 
 def forget_old(db: sqlite3.Connection) -> None:

@@ -98,6 +98,7 @@ class SharedStore:
         self._quiet_ns = int(resolve_after_s * SECOND)
         self._pending = Deltas()
         self._dropped: Counter[str] = Counter()
+        self._crowded = False  # the hub had no room for the last transaction
         self._generation = 0
         self._beat_at = self._tend_at = 0.0
         self._taken_at = time.monotonic()
@@ -142,32 +143,35 @@ class SharedStore:
             self._dropped["failures, not linked to their cause"] += more
 
     def _make_room(self) -> None:
+        if len(self._pending.issues) >= self._max_issues:
+            self._drop_least(self._max_issues // 10)
+
+    def _drop_least(self, count: int) -> None:
         waiting = self._pending.issues
-        if len(waiting) >= self._max_issues:
-            for fingerprint in _least(waiting, self._max_issues // 10):
-                del waiting[fingerprint]
-                self._dropped["issues"] += 1
+        for fingerprint in _least(waiting, count):
+            del waiting[fingerprint]
+            self._dropped["issues"] += 1
 
     def sync(self, *, urgent: bool = False) -> bool:
         """Give the hub what waits; as the holder of the lease, learn what others gave."""
         if self._hub is None:
-            return self._write_letter() and self.renders and urgent
+            self._write_letter()
+            return self.renders and urgent
         now = time.monotonic()
         pending = self._pending
         if pending.issues or pending.operations or pending.failures or now > self._beat_at:
             self._write(now)
         return urgent if not self.renders else self._look() or urgent
 
-    def _write_letter(self) -> bool:
-        """Let another process give the hub what this one may not."""
+    def _write_letter(self) -> None:
+        """Let another process give the hub what this one may not, or could not in time."""
         pending = self._pending
         news = pending.issues or self.process.ending is not None
-        if self._state_dir is None or self.renders or not news:
-            return True
+        if self._state_dir is None or (self._hub is None and self.renders) or not news:
+            return
         self._letters += 1
         if inbox.put(self._state_dir, self.process, pending, self._letters):
             self._pending = Deltas()
-        return True
 
     def _write(self, now: float) -> bool:
         assert self._hub is not None  # noqa: S101
@@ -176,6 +180,7 @@ class SharedStore:
         try:
             with self._hub.transaction() as db:
                 self._enter(db)
+                self._forget_least(db)
                 self._beat(db, now_ns)
                 self._give(db, self._pending, self.run)
                 self._take_lease(db, now, now_ns, letters)
@@ -186,9 +191,11 @@ class SharedStore:
         except HubError:
             inbox.done(letters, kept=False)
             self.renders = True  # nobody can be asked who does
+            self._crowded = self._hub.is_full
             return False
         inbox.done(letters, kept=True)
         self._pending = Deltas()
+        self._crowded = False
         self._taken_at = now
         self._beat_at = now + BEAT_S
         return True
@@ -258,12 +265,25 @@ class SharedStore:
         (count,) = db.execute("SELECT count(*) FROM issues").fetchone()
         if count >= self._max_issues:
             # A tenth at a time, so that a flood of new issues does not sort at every one.
-            gone = db.execute(
-                "DELETE FROM issues WHERE fingerprint IN (SELECT fingerprint FROM issues"
-                " ORDER BY severity, count, last_ns LIMIT ?)",
-                (max(1, self._max_issues // 10),),
-            ).rowcount
-            db.execute("UPDATE meta SET value = value + ? WHERE key = 'issues dropped'", (gone,))
+            self._drop_least_in(db, self._max_issues // 10)
+
+    @staticmethod
+    def _drop_least_in(db: sqlite3.Connection, count: int) -> None:
+        gone = db.execute(
+            "DELETE FROM issues WHERE fingerprint IN (SELECT fingerprint FROM issues"
+            " ORDER BY severity, count, last_ns LIMIT ?)",
+            (max(1, count),),
+        ).rowcount
+        db.execute("UPDATE meta SET value = value + ? WHERE key = 'issues dropped'", (gone,))
+
+    def _forget_least(self, db: sqlite3.Connection) -> None:
+        """Make room where the file has reached its bound; on a full disk nothing would help."""
+        if not self._crowded or not Hub.is_near_bound(db):
+            return
+        roster.forget_operations(db)
+        (count,) = db.execute("SELECT count(*) FROM issues").fetchone()
+        self._drop_least_in(db, count // 10)
+        self._drop_least(len(self._pending.issues) // 10)
 
     @staticmethod
     def _give_operation(
@@ -321,9 +341,9 @@ class SharedStore:
         """Somebody keeps the hub locked: the oldest process that runs renders what it can see."""
         if now - self._taken_at < STUCK_S:
             return
-        assert self._lease is not None  # noqa: S101
-        living = [m for m in self.members if not m.ended and m.id != self._lease.holder]
-        self.renders = min((m.id for m in living), default=self.me) == self.me
+        self._look()  # who does not render has not asked yet who else is there
+        older = (m.process for m in self.members if not m.ended and m.id < self.me)
+        self.renders = not any(roster.is_running(p.pid, p.create_time) for p in older)
 
     def may_replace(self) -> bool:
         """Tell whether this process still is the one that renders; before a file is replaced."""
@@ -492,12 +512,14 @@ class SharedStore:
     def end(self, ending: Ending) -> None:
         """Write down how this process ends, and take the lease if it is free; within `END_S`."""
         self.process = self.process._replace(ending=ending)
-        if self._hub is None:
-            self._write_letter()
-            return
         until = time.monotonic() + END_S
-        while not self._write_end() and time.monotonic() < until:
+        while self._hub is not None:
+            if self._write_end():
+                return
+            if time.monotonic() > until:
+                break  # somebody keeps it locked
             time.sleep(0.01)
+        self._write_letter()
 
     def _write_end(self) -> bool:
         """Write the last of it down; false when the hub is busy and it is worth another try."""
