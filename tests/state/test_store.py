@@ -11,7 +11,8 @@ from otel_briefing.issues.deltas import (
     IssueFacts,
 )
 from otel_briefing.issues.model import Exemplar, IssueState, ProcessRun
-from otel_briefing.state.store import MAX_OPERATIONS, SharedStore
+from otel_briefing.state.ledger import MAX_OPERATIONS
+from otel_briefing.state.store import SharedStore
 
 T0 = 1_800_000_000 * SECOND
 

@@ -8,7 +8,6 @@ all the same, so that without a hub the state of this process is still whole.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Protocol
@@ -20,12 +19,11 @@ from otel_briefing.issues.deltas import (
     SECOND,
     Deltas,
     IssueTally,
-    Occurred,
     OperationKey,
     OperationTally,
 )
 from otel_briefing.issues.picture import Picture, compose
-from otel_briefing.state import causality, codec, inbox, roster
+from otel_briefing.state import causality, codec, inbox, ledger, roster
 from otel_briefing.state.hub import Hub, HubBusyError, HubError
 from otel_briefing.state.lease import Lease
 
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
     from otel_briefing.issues.assemble import RunRecord
     from otel_briefing.issues.model import Ending, ProcessRun
 
-MAX_OPERATIONS = 1000
 BEAT_S = 1.0
 TEND_S = 30.0  # how often the holder of the lease clears away what is old
 STUCK_S = 5.0  # a hub that takes nothing for so long is worth a word
@@ -133,7 +130,7 @@ class SharedStore:
             known = pending.operations.get(key)
             if known is not None:
                 known.merge(operation)
-            elif len(pending.operations) < MAX_OPERATIONS:
+            elif len(pending.operations) < ledger.MAX_OPERATIONS:
                 pending.operations[key] = operation
             else:
                 self._dropped["operations"] += 1
@@ -223,89 +220,16 @@ class SharedStore:
             )
             self._told_made_of = True
 
-    def _give(self, db: sqlite3.Connection, pending: Deltas, run: int) -> None:
-        if not (pending.issues or pending.operations or pending.failures):
-            return
-        db.execute("UPDATE meta SET value = value + 1 WHERE key = 'rev'")
-        (rev,) = db.execute("SELECT value FROM meta WHERE key = 'rev'").fetchone()
-        failures = 0
-        for fingerprint, tally in pending.issues.items():
-            failures += tally.count if tally.facts.severity >= 17 else 0  # noqa: PLR2004
-            self._give_issue(db, rev, fingerprint, _stamped(tally, run))
-        for key, operation in pending.operations.items():
-            self._give_operation(db, rev, (run, *key), operation)
-        causality.record(db, pending.failures)
-        tried = sum(operation.tried for operation in pending.operations.values())
-        db.execute(
-            "UPDATE runs SET failures = failures + ?, traffic = traffic + ? WHERE id = ?",
-            (failures, tried + sum(t.count for t in pending.issues.values()), run),
-        )
-
-    def _give_issue(
-        self, db: sqlite3.Connection, rev: int, fingerprint: str, tally: IssueTally
-    ) -> None:
-        row = db.execute(
-            "SELECT tally FROM issues WHERE fingerprint = ?", (fingerprint,)
-        ).fetchone()
-        if row is None and not tally.count:
-            return
-        known = codec.issue_from_json(row[0]) if row else _empty(tally)
-        known.merge(tally, self._quiet_ns)
-        if row is None:
-            self._make_room_in(db)
-        db.execute(
-            "INSERT OR REPLACE INTO issues VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                *(fingerprint, rev, known.facts.severity, known.count, known.last_ns),
-                codec.issue_to_json(known),
-            ),
-        )
-
-    def _make_room_in(self, db: sqlite3.Connection) -> None:
-        (count,) = db.execute("SELECT count(*) FROM issues").fetchone()
-        if count >= self._max_issues:
-            # A tenth at a time, so that a flood of new issues does not sort at every one.
-            self._drop_least_in(db, self._max_issues // 10)
-
-    @staticmethod
-    def _drop_least_in(db: sqlite3.Connection, count: int) -> None:
-        gone = db.execute(
-            "DELETE FROM issues WHERE fingerprint IN (SELECT fingerprint FROM issues"
-            " ORDER BY severity, count, last_ns LIMIT ?)",
-            (max(1, count),),
-        ).rowcount
-        db.execute("UPDATE meta SET value = value + ? WHERE key = 'issues dropped'", (gone,))
+    def _give(self, db: sqlite3.Connection, found: Deltas, run: int) -> None:
+        ledger.add(db, found, run, quiet_ns=self._quiet_ns, max_issues=self._max_issues)
 
     def _forget_least(self, db: sqlite3.Connection) -> None:
         """Make room where the file has reached its bound; on a full disk nothing would help."""
         if not self._crowded or not Hub.is_near_bound(db):
             return
         roster.forget_operations(db)
-        (count,) = db.execute("SELECT count(*) FROM issues").fetchone()
-        self._drop_least_in(db, count // 10)
+        ledger.forget_tenth(db)
         self._drop_least(len(self._pending.issues) // 10)
-
-    @staticmethod
-    def _give_operation(
-        db: sqlite3.Connection, rev: int, where: _OperationRow, tally: OperationTally
-    ) -> None:
-        row = db.execute(
-            "SELECT tally FROM operations WHERE run = ? AND service = ? AND kind = ? AND name = ?",
-            where,
-        ).fetchone()
-        if row is None:
-            (count,) = db.execute(
-                "SELECT count(*) FROM operations WHERE run = ?", where[:1]
-            ).fetchone()
-            if count >= MAX_OPERATIONS:
-                db.execute("UPDATE meta SET value = value + 1 WHERE key = 'operations dropped'")
-                return
-        known = codec.operation_from_json(row[0]) if row else OperationTally()
-        known.merge(tally)
-        db.execute(
-            "INSERT OR REPLACE INTO operations VALUES (?, ?, ?, ?, ?, ?)",
-            (*where, rev, codec.operation_to_json(known)),
-        )
 
     # The lease.
 
@@ -447,7 +371,7 @@ class SharedStore:
                 found.append(tally)
                 continue
             both = codec.issue_from_json(codec.issue_to_json(known))
-            both.merge(_stamped(tally, self.run) if self.run else tally, self._quiet_ns)
+            both.merge(ledger.stamped(tally, self.run) if self.run else tally, self._quiet_ns)
             found.append(both)
         return found
 
@@ -571,16 +495,6 @@ class SharedStore:
     def living(self) -> list[roster.Member]:
         """Return the processes that run, as far as is known; without a hub, none."""
         return [member for member in self.members if not member.ended]
-
-
-def _stamped(tally: IssueTally, run: int) -> IssueTally:
-    """Return a tally with the run in which it occurred."""
-    occurred = Occurred(tally.count, tally.first_ns, tally.last_ns)
-    return dataclasses.replace(tally, runs={run: occurred} if tally.count else {})
-
-
-def _empty(tally: IssueTally) -> IssueTally:
-    return IssueTally(dataclasses.replace(tally.facts))
 
 
 def _least(tallies: Mapping[str, IssueTally], count: int) -> list[str]:
