@@ -258,7 +258,7 @@ def test_a_spawned_child_is_on_the_page(no_distro: Environment, tmp_path: Path) 
     run = no_distro.run("spawn_child.py")
     assert run.returncode == 0, run.stderr
     pid = (tmp_path / "child.pid").read_text()
-    assert f"pid {pid} (ended)" in run.page
+    assert f"{pid} (ended)" in run.page
     assert "fail.py:12 reserve" in run.page
 
 
@@ -268,7 +268,7 @@ def test_a_subprocess_is_on_the_page_and_has_a_clean_environment(with_distro: En
     assert run.returncode == 0, run.stderr
     said = dict(line.split() for line in run.stdout.splitlines())
     assert said["auto"] == "None"
-    assert f"pid {said['child']} (ended)" in run.page
+    assert f"{said['child']} (ended)" in run.page
     assert "fail.py:12 reserve" in run.page
 
 

@@ -250,7 +250,7 @@ def test_a_forked_child_is_on_its_parents_page(run, tmp_path):
     pid = int(process.communicate(timeout=60)[0])
     (issue,) = dashboard(tmp_path)["active_issues"]
     assert issue["count"] == 20
-    assert f"app pid {pid} (ended)" in page(tmp_path)
+    assert f"{pid} (ended)" in page(tmp_path)
 
 
 def test_a_short_quiet_command_leaves_the_page_of_another(run, tmp_path):

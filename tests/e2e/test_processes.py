@@ -122,7 +122,7 @@ def test_gunicorns_workers_are_one_page(start, state, preload):
     server.wait(60)
     wait_for(lambda: "APP NOT RUNNING" in page(state))
     assert count_of(state, "no shelf") == 60
-    assert all(f"pid {pid} (ended)" in page(state) for pid in served if pid in page(state))
+    assert all(f"{pid} (ended)" in page(state) for pid in served if pid in page(state))
 
 
 def test_celerys_workers_are_one_page(start, state, tmp_path):
@@ -211,7 +211,7 @@ def test_another_writes_the_page_when_its_writer_is_gone(start, state, number):
         after = number_of(page(state))
         wait_for(lambda: is_whole(page(state)) and number_of(page(state)) > after + 3)
     else:
-        wait_for(lambda: f"pid {first} (ended)" in page(state))
+        wait_for(lambda: f"{first} (ended)" in page(state))
         del others[first]
     counts = [int(process.communicate()[0]) for process in others.values()]
     wait_for(lambda: "APP NOT RUNNING" in page(state))
