@@ -150,7 +150,8 @@ def test_a_crash_is_fixed_when_the_program_gets_past_it(changes, word, said):
         (ended("exit code 0", 0), "FIXED", "40 of 40 calls of POST /orders; the program has ended"),
         (ended("exit code 0", 0, tried=2), "APP NOT RUNNING", "succeeded 2 of 2"),
         (ended("exit code 0", 0, failed=2), "MASKED", "2 of 40"),
-        (ended("exit code 0", 0, **AGAIN), "STILL FAILING", "3 times"),
+        (ended("exit code 0", 0, **AGAIN), "FIXED", "no occurrence for 40 s in 40 of 40 calls"),
+        (ended("exit code 0", 0, **AGAIN | {"tried": 0}), "APP NOT RUNNING", "succeeded 0 of 0"),
         (ended("exit code 0", 0, **UNEXERCISED), "APP NOT RUNNING", "8 times"),
     ],
 )

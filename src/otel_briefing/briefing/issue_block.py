@@ -255,7 +255,9 @@ def _exception(issue: SystemIssue, lines: Lines, *, evidence: int) -> None:
     if issue.count > 1:
         number = "100 or more" if issue.message_kinds >= _KINDS_STOP_AT else issue.message_kinds
         same = issue.message_kinds <= 1
-        kinds = "the same text each time" if same else f"{number} different texts"
+        chained = issue.site is not None and len(issue.site.chain) > 1
+        once = "the same text each time" if not chained else "the root's text is the same each time"
+        kinds = once if same else f"{number} different texts"
     if issue.site is not None and issue.site.root.type:
         chain = lines.name(issue.site.root.type)
         for raised in issue.site.chain[1:_FRAMES]:

@@ -6,7 +6,6 @@ The headings are stable, for scripts. Readers are agents who know nothing of the
 
 from __future__ import annotations
 
-import heapq
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_briefing.briefing import safety, verdict
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from otel_briefing.issues.model import Component, Moment, Snapshot, SystemIssue
 
 _SHORT_LIST, _LONG_LIST = 4, 12
+_LATEST = 2  # of the events in order
 _NOT_KNOWN = 12
 _CUT_RESERVE = 60  # tokens kept for the sentence that says what was cut
 _FORMATTED_CHARS = 20_000
@@ -125,11 +125,13 @@ def _deeper(page: Page) -> str:
 def _sections(page: Page, changes: Sequence[str], status: str | None) -> list[_Section]:
     snapshot = page.snapshot
     issues = {issue.id: issue for issue in snapshot.issues}
-    # Who began matters most: the earliest stand first, and stay when the list is cut.
-    earliest = heapq.nsmallest(_LONG_LIST, snapshot.moments, key=lambda m: m.at_ns)
+    # Who began matters most, then what came last: the earliest and latest stay when it is cut.
+    ordered = sorted(snapshot.moments, key=lambda m: m.at_ns)
+    if len(ordered) > _LONG_LIST:
+        ordered[_LONG_LIST - _LATEST : -_LATEST] = []
     moments = [
         f"{clock(m.at_ns, snapshot.at_ns).removesuffix('Z')} {_moment(m, issues, page)}"
-        for m in earliest
+        for m in ordered
     ]
     return [
         _Section("Order of events", moments, len(snapshot.moments) - len(moments)),
@@ -177,12 +179,21 @@ def _section_forms(section: _Section) -> tuple[str, ...]:
     if not section.lines:
         return ()
     glue = " · " if section.heading == "Order of events" else "\n"
-    forms = []
-    for size in (_SHORT_LIST, _LONG_LIST):
-        more = len(section.lines) + section.unwritten - size
-        tail = [f"{'' if glue == ' · ' else '- '}{more:,} more"] if more > 0 else []
-        forms.append(f"## {section.heading}\n" + glue.join([*section.lines[:size], *tail]))
+    forms = (
+        f"## {section.heading}\n" + glue.join(_shortened(section, size, glue))
+        for size in (_SHORT_LIST, _LONG_LIST)
+    )
     return tuple(dict.fromkeys(forms))
+
+
+def _shortened(section: _Section, size: int, glue: str) -> list[str]:
+    """Keep the first lines; of events in order also the latest."""
+    lines, more = section.lines, len(section.lines) + section.unwritten - size
+    if more <= 0:
+        return lines
+    if glue == "\n":
+        return [*lines[:size], f"- {more:,} more"]
+    return [*lines[: size - _LATEST], f"{more:,} more", *lines[-_LATEST:]]
 
 
 def _body(page: Page, sections: list[_Section], *, budget: int, max_issues: int) -> _Body:

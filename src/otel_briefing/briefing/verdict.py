@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 from otel_briefing.briefing import safety
 from otel_briefing.briefing.page import Lines, Page, in_app_frames, seen_at
-from otel_briefing.briefing.wording import OUTGOING, clock, iso, joined, many, millis, span
+from otel_briefing.briefing.wording import (
+    OUTGOING,
+    clock,
+    iso,
+    joined,
+    many,
+    millis,
+    nanoseconds,
+    span,
+)
 from otel_briefing.events import ERROR
 from otel_briefing.issues.causes import root_of
 
@@ -102,7 +111,15 @@ def verdict(page: Page, lines: Lines) -> str:
     if broken is not None:
         opening = _failed(broken, page, lines)
     slow = _slowest(page, lines) if state == "DEGRADING" else ""
-    return f"{opening}{slow}{_start(page, lines)}"
+    return f"{opening}{slow}{_stopped(page)}{_start(page, lines)}"
+
+
+def _stopped(page: Page) -> str:
+    """Say that what the page reports has stopped, where all of it has."""
+    last = max((issue.last_seen for issue in page.active if issue.last_seen), default=None)
+    if last is None or not all(issue.over or issue.cause_id for issue in page.active):
+        return ""
+    return f"It has stopped: none for {span(page.snapshot.at_ns - nanoseconds(last))}. "
 
 
 def _ended(page: Page, lines: Lines) -> str:

@@ -179,13 +179,17 @@ def rank_issues(issues: Iterable[SystemIssue]) -> list[SystemIssue]:
     by_id = {issue.id: issue for issue in ranked}
     for issue in ranked:
         cause = by_id.get(issue.cause_id)
-        if cause is None or cause is issue:
-            issue.cause_id = ""
+        if cause is None or cause is issue or _is_past(cause) > _is_past(issue):
+            issue.cause_id = ""  # nobody is sent to what is over
     for issue in ranked:
         root = root_of(issue, by_id)
         if root is not issue:
             root.symptom_ids = (*root.symptom_ids, issue.id)
     return ranked
+
+
+def _is_past(issue: SystemIssue) -> bool:
+    return issue.state is IssueState.RESOLVED or not issue.history.here
 
 
 def _rank(issue: SystemIssue) -> tuple[object, ...]:

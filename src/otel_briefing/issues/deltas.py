@@ -64,7 +64,7 @@ class IssueFacts:
         self.peer = later.peer or self.peer
         if later.category == self.category == "Latency":
             self.title = later.title
-        if later.site is not None and _depth(later.site) > _depth(self.site):
+        if later.site is not None and _depth(later.site) >= _depth(self.site):
             self.site = later.site
 
 

@@ -200,7 +200,7 @@ def _of_ended(known: Evidence) -> Verdict:
     ended = known.ended
     if ended is None or not ended.by_itself or not known.restarted:
         return _not_running(known)
-    if known.occurred:
+    if known.occurred and not (ended.went_well and known.operations):
         return Verdict(STILL_FAILING, f"{_occurred(known)}, the last, which ended: {ended.how}")
     if known.dies_of:
         return Verdict(CHANGED, f"its last run ended of {known.dies_of}: {ended.how}")
