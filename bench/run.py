@@ -8,7 +8,16 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-BENCHES = ("latency.py", "startup.py", "patterns.py", "handler.py", "cpu.py", "lanes.py", "page.py")
+BENCHES = (
+    "latency.py",
+    "startup.py",
+    "patterns.py",
+    "handler.py",
+    "cpu.py",
+    "lanes.py",
+    "page.py",
+    "hub.py",
+)
 
 
 def main():
