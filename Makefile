@@ -36,7 +36,7 @@ lint: $(STAMP) ## ruff and mypy --strict
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bench: $(STAMP) ## Print every figure that the README quotes (about ten minutes)
+bench: $(STAMP) ## Print every figure that the README quotes (about twenty minutes)
 	@$(BIN)/python bench/run.py
 
 docs: ## Where to read on

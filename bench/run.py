@@ -9,8 +9,10 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 BENCHES = (
+BENCHES = (
     *("latency.py", "startup.py", "patterns.py", "handler.py", "encoder.py", "cpu.py"),
-    *("lanes.py", "page.py"),
+    *("lanes.py", "page.py", "hub.py"),
+)
 )
 
 

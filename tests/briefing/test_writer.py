@@ -87,6 +87,23 @@ def test_a_flood_of_new_issues_is_written_over_several_pages(folder):
     assert len(list(files.iterdir())) == 150
 
 
+def test_the_page_does_not_wait_for_files_that_are_there(folder):
+    """A new renderer writes first what is missing, then the page, then what is out of date."""
+    snapshot = stories.pool_exhaustion()
+    PageWriter(folder, Config()).write(replace(snapshot, issues=snapshot.issues[:1]))
+    old, new = (folder / "issues" / f"{issue.id}.md" for issue in snapshot.issues)
+    before = old.stat().st_ino
+    asked = []
+
+    def taken_over_meanwhile():
+        asked.append((old.stat().st_ino == before, new.exists()))
+        return False
+
+    PageWriter(folder, Config()).write(snapshot, may_replace=taken_over_meanwhile)
+    assert asked == [(True, True)]
+    assert old.stat().st_ino == before
+
+
 def test_an_unchanged_issue_file_is_left_alone(folder):
     """Only what changed is written again; all others stay as they are."""
     writer = PageWriter(folder, Config())

@@ -2,7 +2,10 @@
 """The hub: many processes add up to one picture, one renders, and a bad file is survived."""
 
 import os
+import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 
@@ -661,3 +664,17 @@ def test_the_pid_of_a_test_is_alive():
     assert roster.is_alive(os.getpid(), born)
     assert not roster.is_alive(os.getpid(), born - 100)
     assert not roster.is_alive(2**22 + 1, born)
+
+
+def test_a_stopped_process_lives_but_does_not_run():
+    """It holds what it held, and does nothing."""
+    command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
+        born = roster.create_time_of(child.pid)
+        assert roster.is_running(child.pid, born)
+        os.kill(child.pid, signal.SIGSTOP)
+        os.waitpid(child.pid, os.WUNTRACED)
+        assert roster.is_alive(child.pid, born)
+        assert not roster.is_running(child.pid, born)
+        os.kill(child.pid, signal.SIGCONT)
+    assert not roster.is_running(child.pid, born)

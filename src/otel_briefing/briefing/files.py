@@ -65,10 +65,10 @@ def make_folder(folder: Path) -> None:
         write_atomically(folder / ".gitignore", "*\n")
 
 
-def write_atomically(path: Path, text: str, may_replace: Callable[[], bool] = lambda: True) -> None:
+def write_atomically(path: Path, text: str, may_replace: Callable[[], bool] = lambda: True) -> bool:
     """Replace a file as a whole: readers see the old one or the new one. Mode 0600.
 
-    `may_replace` is asked last; when it says no, nothing has happened.
+    `may_replace` is asked last; when it says no, nothing has happened, and the result is false.
 
     Not synced to disk: after a power cut an older page may stand there, never a torn one of ours
     in a running system.
@@ -80,12 +80,13 @@ def write_atomically(path: Path, text: str, may_replace: Callable[[], bool] = la
             file.write(text.encode("utf-8", "replace"))
         if may_replace():
             os.replace(temp, path)  # noqa: PTH105 - one call
-        else:
-            temp.unlink()
+            return True
+        temp.unlink()
     except BaseException:
         with contextlib.suppress(OSError):
             temp.unlink()
         raise
+    return False
 
 
 def remove_stale_temps(folder: Path) -> None:

@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
-import os
 import re
 import time
 from pathlib import Path
@@ -21,7 +19,7 @@ from otel_briefing.briefing.files import (
     source_line,
     write_atomically,
 )
-from otel_briefing.briefing.issue_page import render_issue
+from otel_briefing.briefing.issue_files import Due, IssueFiles
 from otel_briefing.briefing.page import title_of
 from otel_briefing.briefing.renderer import render_page
 from otel_briefing.issues.model import IssueState, Snapshot, SystemIssue
@@ -31,16 +29,11 @@ if TYPE_CHECKING:
 
     from otel_briefing.briefing.status_tracker import SystemStatusTracker
 
-ISSUE_FILES = 200
-_DEEP_EVERY_S = 5.0  # how often a file of an issue below the first few is written again
-_NEW_FILES = 40  # of issues below the first few, a page: a flood of new ones is spread over pages
 _CHANGES = 20
 _HEARTBEATS_VALID = 3
 _MORE_THAN = 1.5  # a count that grew by more than half is a change
 PAGE, DASHBOARD = "briefing.md", "dashboard.json"
 _NUMBER = re.compile(r"# Briefing (\d{1,12}) ")
-# Only files with this name are ever removed: the folder may hold others.
-_ISSUE_FILE = re.compile(r"i-[0-9a-f]{8,16}\.md")
 
 
 class PageConfig(Protocol):
@@ -112,11 +105,10 @@ class PageWriter:
         self.last_error = ""
         self._config = config
         self._tracker = tracker
-        self._monotonic = monotonic
         self._marker = ""
         self._marker_on_disk = False
         self._previous: Snapshot | None = None
-        self._files: dict[str, tuple[tuple[object, ...], float]] = {}
+        self._files = IssueFiles(self.folder / "issues", monotonic)
 
     @property
     def marker(self) -> str:
@@ -177,49 +169,18 @@ class PageWriter:
         make_folder(self.folder)
         if not self.written:
             remove_stale_temps(self.folder)
+        due: list[Due] = []
         if self._config.briefing_enabled:
-            # Issue files first: a page must not point to a file that is not there yet.
-            self._write_issues(snapshot, self.folder / "issues")
-            write_atomically(self.folder / PAGE, self.page(snapshot), may_replace)
+            due = self._files.due(snapshot, self._config.briefing_max_issues)
+            # A page must not point to a file that is not there; all others can follow it.
+            self._files.write((each for each in due if each.is_missing), snapshot, self.marker)
+            if not write_atomically(self.folder / PAGE, self.page(snapshot), may_replace):
+                return
         if self._config.dashboard_enabled:
             more = {"page_file": PAGE, "valid_for_s": valid_for_s(self._config), **extra}
             write_atomically(self.folder / DASHBOARD, _json(dashboard(snapshot, more)), may_replace)
         self._previous = snapshot
-
-    def _write_issues(self, snapshot: Snapshot, folder: Path) -> None:
-        if not snapshot.issues and not folder.is_dir():
-            return
-        if folder.is_symlink():
-            raise OSError(f"{folder.name} is a link: it may lead out of the state folder")
-        if not folder.is_dir():
-            folder.mkdir(mode=0o700, exist_ok=True)
-            self._files = {}  # somebody has removed it, and all files with it
-        kept: dict[str, tuple[tuple[object, ...], float]] = {}
-        words: set[str] = set()
-        new = 0
-        for rank, issue in enumerate(snapshot.issues[:ISSUE_FILES]):
-            word = safety.shell_word(issue.id)
-            if word is None or "/" in word:
-                continue
-            words.add(word)
-            known, now = self._files.get(word), self._monotonic()
-            deep = rank >= self._config.briefing_max_issues
-            if deep and known is None:
-                new += 1
-                if new > _NEW_FILES:
-                    continue
-            key = _key(issue, snapshot)
-            settled = known is not None and (
-                known[0] == key or (deep and now - known[1] < _DEEP_EVERY_S)
-            )
-            if not settled:
-                text = render_issue(issue, snapshot, marker=self.marker, source_line=source_line)
-                write_atomically(folder / f"{word}.md", text)
-                known = (key, now)
-            assert known is not None  # noqa: S101 - settled says so
-            kept[word] = known
-        self._files = kept
-        _remove_others(folder, words)
+        self._files.write((each for each in due if not each.is_missing), snapshot, self.marker)
 
 
 def _json(content: Mapping[str, Any]) -> str:
@@ -229,20 +190,3 @@ def _json(content: Mapping[str, Any]) -> str:
         for key, value in content.items()
     )
     return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
-def _key(issue: SystemIssue, snapshot: Snapshot) -> tuple[object, ...]:
-    """Return what an issue's file depends on, cheap to compare."""
-    return (
-        *(issue.state, issue.priority, issue.count, issue.last_seen, issue.trend, issue.title),
-        *(issue.impacts, issue.readings, issue.passing_trace, issue.cause_id, issue.symptom_ids),
-        snapshot.run.ending,
-    )
-
-
-def _remove_others(folder: Path, kept: set[str]) -> None:
-    with contextlib.suppress(OSError):
-        for name in os.listdir(folder):  # noqa: PTH208 - names only
-            if _ISSUE_FILE.fullmatch(name) and name[:-3] not in kept:
-                with contextlib.suppress(OSError):
-                    (folder / name).unlink()

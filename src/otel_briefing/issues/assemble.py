@@ -11,7 +11,6 @@ from otel_briefing.issues.causes import root_of
 from otel_briefing.issues.deltas import MAX_KINDS, SECOND, SLOT_S, IssueTally, Occurred
 from otel_briefing.issues.fingerprint import issue_id
 from otel_briefing.issues.model import (
-    NO_HISTORY,
     PRIORITIES,
     EarlierRun,
     History,
@@ -69,7 +68,7 @@ def to_issue(  # noqa: PLR0917  # one place calls it with all
     """Say what is known of one issue at one instant."""
     facts = tally.facts
     impacts = tuple(sorted(impacts, key=lambda impact: -impact.affected))
-    history = history_of(tally, runs)._replace(tried_since=tried_since)
+    history = history_of(tally, runs, tried_since)
     now = _now(tally, runs)
     first_seen, trend = utc(now.first_ns), per_minute(tally.slots, now_ns)
     return SystemIssue(
@@ -131,7 +130,7 @@ def _now(tally: IssueTally, runs: Sequence[RunRecord]) -> Occurred:
     return found or total
 
 
-def history_of(tally: IssueTally, runs: Sequence[RunRecord]) -> History:
+def history_of(tally: IssueTally, runs: Sequence[RunRecord], tried_since: int = 0) -> History:
     """Say in which earlier runs of its program an issue occurred."""
     known = {run.number: run for run in runs}
     services = {known[n].service for n in tally.runs if n in known} | {tally.facts.service}
@@ -140,7 +139,7 @@ def history_of(tally: IssueTally, runs: Sequence[RunRecord]) -> History:
     occurred = [run for run in earlier if run.number in tally.runs]
     last = max((run.number for run in occurred), default=0)
     gone = (run.started_ns for run in earlier if run.good and run.number > last) if last else ()
-    return NO_HISTORY._replace(
+    return History(
         runs=len(earlier),
         occurred=tuple(
             EarlierRun(run.started_ns, run.ended_ns, run.pid, tally.runs[run.number].times)
@@ -150,6 +149,7 @@ def history_of(tally: IssueTally, runs: Sequence[RunRecord]) -> History:
         gone_ns=next(iter(gone), 0),
         here=here,
         total=tally.count,
+        tried_since=tried_since,
     )
 
 
