@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-BENCHES = ("latency.py", "startup.py", "patterns.py", "handler.py", "cpu.py")
+BENCHES = ("latency.py", "startup.py", "patterns.py", "handler.py", "spool.py", "cpu.py")
 
 
 def main():
