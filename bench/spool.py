@@ -65,7 +65,7 @@ def report_backlog(root, megabytes):
     child = multiprocessing.get_context("fork").Process(target=leave_backlog, args=(root, items))
     child.start()
     child.join()
-    tracemalloc.start()
+    tracemalloc.start() if "--memory" in sys.argv else None
     spool = Spool(root)
     began = time.thread_time()
     first = spool.tend()
@@ -102,8 +102,7 @@ def main():
         report_backlog(root, megabytes)
         first_ms = statistics.median(first_append_ms(Path(name) / f"first{n}") for n in range(9))
         rows = [
-            (append_us(root, appends), write_us(Path(name) / "bare", appends))
-            for _ in range(pairs)
+            (append_us(root, appends), write_us(Path(name) / "bare", appends)) for _ in range(pairs)
         ]
     ours, bare = (sorted(column) for column in zip(*rows, strict=True))
     print(f"first append (directory, lock, segment)  {first_ms:.2f} ms thread CPU")

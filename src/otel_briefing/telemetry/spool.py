@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["RETRY_S", "Counts", "Entry", "Pending", "Spool"]
 
 T = TypeVar("T")
+_getpid = os.getpid
 
 CAP_BYTES: Final = 256 << 20
 MAX_AGE_S: Final = 172_800.0
@@ -83,7 +84,6 @@ class Spool:
             time_ns=time_ns,
             monotonic=monotonic,
         )
-        self._closed = False
         self._begin()
         if hasattr(os, "register_at_fork"):
             me = weakref.ref(self)  # these hooks cannot be unregistered
@@ -102,7 +102,7 @@ class Spool:
 
     def _alone(self, work: Callable[..., T], *args: Any) -> T | None:
         """Do a quick thing while nobody else does one; None in a signal handler amid another."""
-        if self._pid != os.getpid():  # a fork without Python's hooks, as some servers do
+        if self._pid != _getpid():  # a fork without Python's hooks, as some servers do
             self._after_fork(close=False)
         with self._lock:
             if self._inside:
@@ -124,13 +124,16 @@ class Spool:
         With `hold` the entry counts as handed out, as if it had been read: the caller delivers it,
         and calls `ack` or `release`. Payload and context may have `MAX_PAYLOAD` bytes each.
         """
-        return self._alone(self._append, priority, payload, context, hold)
-
-    def _append(self, priority: int, payload: bytes, context: bytes, hold: bool) -> int | None:
-        if self._closed:
-            self.counts.refused[priority] += 1
-            return None
-        return self._shelf.append(priority, payload, context, hold=hold)
+        if self._pid != _getpid():
+            self._after_fork(close=False)
+        with self._lock:  # as `_alone` does: a call less on the path of a log call
+            if self._inside:
+                return None
+            try:
+                self._inside = True
+                return self._shelf.append(priority, payload, context, hold)
+            finally:
+                self._inside = False
 
     def ack(self, seqs: Iterable[int]) -> None:
         """Be done with entries that are delivered. Those that are not there are passed by."""
@@ -150,7 +153,6 @@ class Spool:
 
     def close(self) -> None:
         """End: nothing is appended any more, what is pending may be adopted by others."""
-        self._closed = True
         self._alone(self._shelf.close)
 
     # A thread that may wait for the disk.
@@ -206,14 +208,17 @@ class Spool:
         To be called every second or so. Takes some 10 ms at most where nothing is amiss.
         """
         with self._reading:
-            return self._keeper.tend(adopting=not self._closed)
+            return self._keeper.tend()
 
     # A forked child.
 
     def _after_fork(self, *, close: bool) -> None:
         """Begin anew: what was appended before is the parent's."""
+        closed = self._shelf.is_closed
         self._shelf.forget(close=close)
         self._begin()
+        if closed:
+            self.close()
 
 
 def _in_child(spool: Spool | None) -> None:

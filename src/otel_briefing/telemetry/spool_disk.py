@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import os
+from typing import Final
+
+_CHUNK_BYTES: Final = 256 << 10
 
 
 class Disk:
@@ -27,7 +30,7 @@ class Disk:
         try:
             os.lseek(fd, start, os.SEEK_SET)
             parts = []
-            while limit > 0 and (part := os.read(fd, limit)):
+            while limit > 0 and (part := os.read(fd, min(limit, _CHUNK_BYTES))):
                 parts.append(part)
                 limit -= len(part)
             return b"".join(parts)

@@ -33,12 +33,11 @@ class Keeper:
         self._counts = counts
         self._reader = reader
 
-    def tend(self, *, adopting: bool) -> bool:
+    def tend(self) -> bool:
         """Do all of it; true when there is more to do at once."""
         self._alone(self._shelf.check)
-        if adopting:
-            with suppress(OSError):
-                self._adopt()
+        with suppress(OSError):
+            self._adopt()
         more = self._count_some()
         self._expire()
         with suppress(OSError):
@@ -46,11 +45,12 @@ class Keeper:
         return more
 
     def _adopt(self) -> None:
-        if not has_others(self._settings.root, self._shelf.folder, self._disk):
+        root = self._settings.root
+        if self._shelf.is_closed or not has_others(root, self._shelf.folder, self._disk):
             return
         home = self._alone(self._shelf.settle)
         if home is not None:
-            for name, size in adopt(self._settings.root, home.path, self._disk):
+            for name, size in adopt(root, home.path, self._disk):
                 self._alone(self._shelf.add, home, name, size)
 
     def _count_some(self) -> bool:

@@ -10,7 +10,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_briefing.telemetry import spool_frames as frames
-from otel_briefing.telemetry.spool_frames import Frame, encode
+from otel_briefing.telemetry.spool_frames import (
+    ACK,
+    CONTEXT,
+    ENTRY,
+    MAX_CONTEXTS,
+    MAX_ENTRIES,
+    Damage,
+    Frame,
+    encode,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +33,6 @@ OUT: Final = 2  # in somebody's hands
 SEQ_BITS: Final = 20  # of a sequence number: the index; above it, the key of the segment
 MAX_SEGMENT_BYTES: Final = 16 << 20  # more is not read of a file
 _INDEX_MASK: Final = (1 << SEQ_BITS) - 1
-_entry_state = (bytes((WAITING,)), bytes((OUT,)))
 
 
 class Entry(NamedTuple):
@@ -53,6 +61,8 @@ class Segment:
         self.name = name
         self.path = os.path.join(folder, str(name))  # noqa: PTH118  # a hot path: no pathlib
         self.priority = name.priority
+        self._marker = name.marker
+        self._sync_each = False
         self.size = size
         self.states = bytearray()
         self.counted = not size  # whether `states` says what is in the file
@@ -71,8 +81,9 @@ class Segment:
         """Whether entries may be appended."""
         return self._fd >= 0
 
-    def create(self, disk: Disk) -> None:
-        """Create the file. Raises OSError."""
+    def create(self, disk: Disk, *, sync_each: bool) -> None:
+        """Create the file; with `sync_each`, each append waits for the medium. Raises OSError."""
+        self._sync_each = sync_each
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
         self._fd = disk.open_file(self.path, flags, 0o600)
         self._inode = disk.stat_file(self._fd).st_ino
@@ -89,26 +100,26 @@ class Segment:
             return False
         return found.st_ino == self._inode and found.st_nlink > 0
 
-    def fits(self, size: int, segment_bytes: int) -> bool:
+    def takes(self, disk: Disk, size: int, segment_bytes: int) -> bool:
         """Tell whether another entry may be written here."""
         return (
-            (not self.size or self.size + size <= segment_bytes)
-            and len(self.states) < frames.MAX_ENTRIES
-            and len(self._numbers) < frames.MAX_CONTEXTS
+            (self.size + size <= segment_bytes or not self.size)
+            and len(self.states) < MAX_ENTRIES
+            and len(self._numbers) < MAX_CONTEXTS
+            and self.is_there(disk)
         )
 
-    def append(
-        self, disk: Disk, payload: bytes, context: bytes, time_ns: int, *, hold: bool
-    ) -> int:
+    def append(self, disk: Disk, payload: bytes, context: bytes, time_ns: int, hold: bool) -> int:
         """Write an entry; return its sequence number. Raises OSError; then nothing is appended."""
-        marker, index, number = self.name.marker, len(self.states), self._numbers.get(context)
+        marker, index, number = self._marker, len(self.states), self._numbers.get(context)
         if number is None:
             number = len(self._numbers)
-            frame = encode(marker, Frame(frames.CONTEXT, 0, time_ns, number, context))
-            self._write(disk, frame)
+            self._write(disk, encode(marker, CONTEXT, 0, time_ns, number, context))
             self._numbers[context] = number
-        self._write(disk, encode(marker, Frame(frames.ENTRY, index, time_ns, number, payload)))
-        self.states += _entry_state[hold]
+        self._write(disk, encode(marker, ENTRY, index, time_ns, number, payload))
+        if self._sync_each:
+            disk.sync_file(self._fd)
+        self.states.append(OUT if hold else WAITING)
         self.newest_ns = time_ns
         return self.key << SEQ_BITS | index
 
@@ -123,7 +134,7 @@ class Segment:
     def acknowledge(self, disk: Disk, indexes: list[int], time_ns: int) -> None:
         """Write that entries are done. Raises OSError: then they come again after a restart."""
         payload = frames.encode_acks(indexes)
-        frame = encode(self.name.marker, Frame(frames.ACK, 0, time_ns, 0, payload))
+        frame = encode(self._marker, ACK, 0, time_ns, 0, payload)
         if self.is_open:
             if not self.is_there(disk):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
@@ -134,10 +145,6 @@ class Segment:
             self.size += disk.write(fd, frame)
         finally:
             disk.close(fd)
-
-    def sync(self, disk: Disk) -> None:
-        """Return when what was appended is on the medium. Raises OSError."""
-        disk.sync_file(self._fd)
 
     def seal(self, disk: Disk) -> None:
         """End writing entries."""
@@ -197,13 +204,13 @@ class Segment:
         acked = set[int]()
         found: dict[int, int] = {}
         damaged, torn = [], 0
-        for frame in frames.scan(data, self.name.marker):
-            if isinstance(frame, frames.Damage):
+        for frame in frames.scan(data, self._marker):
+            if isinstance(frame, Damage):
                 damaged.append((frame.start, data[frame.start : frame.end]))
                 torn = int(frame.end == len(data))
-            elif frame.kind == frames.ENTRY:
+            elif frame.kind == ENTRY:
                 found.setdefault(frame.number, frame.time_ns)
-            elif frame.kind == frames.ACK:
+            elif frame.kind == ACK:
                 acked.update(*frames.decode_acks(frame.payload))
         states = bytearray(max(found, default=-1) + 1)
         for index in found:
@@ -230,12 +237,12 @@ class Segment:
         start, self._offset = self._offset, upto
         damaged: list[tuple[int, bytes]] = []
         missing: list[int] = []
-        for frame in frames.scan(data, self.name.marker):
-            if isinstance(frame, frames.Damage):
+        for frame in frames.scan(data, self._marker):
+            if isinstance(frame, Damage):
                 damaged.append((start + frame.start, data[frame.start : frame.end]))
-            elif frame.kind == frames.CONTEXT:
+            elif frame.kind == CONTEXT:
                 self._contexts[frame.context] = frame.payload
-            elif frame.kind == frames.ENTRY and frame.number >= self._next:
+            elif frame.kind == ENTRY and frame.number >= self._next:
                 missing += range(self._next, frame.number)
                 self._next = frame.number + 1
                 if frame.context not in self._contexts:  # its own frame is damaged
@@ -255,12 +262,12 @@ class Segment:
         data = disk.read_file(self.path, 0, MAX_SEGMENT_BYTES)
         contexts: dict[int, bytes] = {}
         picked: dict[int, Entry] = {}
-        for frame in frames.scan(data, self.name.marker):
-            if isinstance(frame, frames.Damage):
+        for frame in frames.scan(data, self._marker):
+            if isinstance(frame, Damage):
                 continue
-            if frame.kind == frames.CONTEXT:
+            if frame.kind == CONTEXT:
                 contexts[frame.context] = frame.payload
-            elif frame.kind == frames.ENTRY and frame.number in indexes:
+            elif frame.kind == ENTRY and frame.number in indexes:
                 entry = self._entry(frame, contexts.get(frame.context, b""))
                 picked.setdefault(frame.number, entry)
         return list(picked.values())

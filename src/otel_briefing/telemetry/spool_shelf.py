@@ -7,7 +7,9 @@ Not safe for threads, and fast: the spool runs every method of it alone.
 from __future__ import annotations
 
 import errno
+import math
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from otel_briefing.exceptions import BriefingError
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from otel_briefing.telemetry.spool_settings import Settings
 
 RETRY_S: Final = 1.0  # after a failure, the disk is tried again at this interval
+_OVERHEAD: Final = 2 * frames.HEADER_BYTES
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -44,6 +47,8 @@ class Shelf:
         self.room = settings.cap_bytes  # how many bytes may be on disk
         self.dirty: set[Segment] = set()  # written since the last sync
         self._settings = settings
+        self._segment_bytes = settings.segment_bytes
+        self._time_ns = settings.time_ns
         self._disk = settings.disk
         self._counts = counts
         self._segments: dict[int, Segment] = {}
@@ -57,70 +62,61 @@ class Shelf:
 
     # In.
 
-    def append(self, priority: int, payload: bytes, context: bytes, *, hold: bool) -> int | None:
-        """Write an entry; None when it is not spooled."""
-        size = 2 * frames.HEADER_BYTES + len(payload) + len(context)
-        if self._may_try(payload, context) and self._has_room(priority, size):
-            seq, error = self._try_append(priority, payload, context, size, hold=hold)
-            if error in _FULL and self._evict_lowest(priority - 1):
-                seq, error = self._try_append(priority, payload, context, size, hold=hold)
-            if not error:
-                return seq
-            self._retry_at = self._settings.monotonic() + RETRY_S
+    def append(self, priority: int, payload: bytes, context: bytes, hold: bool) -> int | None:
+        """Write an entry; None when it is not spooled. This is the path of a log call."""
+        size = _OVERHEAD + len(payload) + len(context)
+        if (
+            size <= frames.MAX_PAYLOAD
+            and not (self._retry_at and self._is_too_early())
+            and (self.bytes + size <= self.room or self._make_room(priority, size))
+        ):
+            try:
+                return self._append(priority, payload, context, size, hold)
+            except OSError as error:
+                self._fail()
+                if error.errno in _FULL and self._evict_lowest(priority - 1):
+                    with suppress(OSError):
+                        return self._append(priority, payload, context, size, hold)
+                    self._fail()
+                self._retry_at = self._settings.monotonic() + RETRY_S
         self._counts.refused[priority] += 1
         return None
 
-    def _try_append(
-        self, priority: int, payload: bytes, context: bytes, size: int, *, hold: bool
-    ) -> tuple[int, int]:
-        """Return the sequence number, and the error number of what went wrong or 0."""
+    def _append(self, priority: int, payload: bytes, context: bytes, size: int, hold: bool) -> int:
+        segment = self._open[priority]
+        if segment is None or not segment.takes(self._disk, size, self._segment_bytes):
+            segment = self._renew(priority)
+        before = segment.size
         try:
-            return self._append(priority, payload, context, size, hold=hold), 0
-        except OSError as error:
-            self._counts.disk_errors += 1
-            self._seal(priority)
-            return 0, error.errno or errno.EIO
-        except BaseException:  # a signal handler's, at any point: what is written is unknown
+            seq = segment.append(self._disk, payload, context, self._time_ns(), hold)
+        except BaseException:  # also a signal handler's, at any point: what is written is unknown
             self._seal(priority)
             raise
+        self.bytes += segment.size - before
+        self.dirty.add(segment)
+        self._counts.appended[priority] += 1
+        return seq
 
-    def _may_try(self, payload: bytes, context: bytes) -> bool:
-        if len(payload) > frames.MAX_PAYLOAD or len(context) > frames.MAX_PAYLOAD:
-            return False
-        if self._retry_at:
-            if self._settings.monotonic() < self._retry_at:
-                return False
+    def _is_too_early(self) -> bool:
+        if self._settings.monotonic() >= self._retry_at:
             self._retry_at = 0.0
-        return True
+        return bool(self._retry_at)
 
-    def _has_room(self, priority: int, size: int) -> bool:
+    def _make_room(self, priority: int, size: int) -> bool:
         while self.bytes + size > self.room:
             if not self._evict_lowest(priority):
                 return False
         return True
 
-    def _append(
-        self, priority: int, payload: bytes, context: bytes, size: int, *, hold: bool
-    ) -> int:
-        segment = self._open[priority]
-        if segment is None or not segment.fits(size, self._settings.segment_bytes):
-            segment = self._renew(priority)
-        elif not segment.is_there(self._disk):
-            self.check()
-            segment = self._renew(priority)
-        before = segment.size
-        try:
-            seq = segment.append(self._disk, payload, context, self._settings.time_ns(), hold=hold)
-            if self._settings.sync_each:
-                segment.sync(self._disk)
-        finally:
-            self.bytes += segment.size - before
-        self.dirty.add(segment)
-        self._counts.appended[priority] += 1
-        return seq
+    def _fail(self) -> None:
+        self._counts.disk_errors += 1
+        self.bytes = sum(segment.size for segment in self if not segment.gone)
 
     def _renew(self, priority: int) -> Segment:
         """Open a new segment. Raises OSError."""
+        segment = self._open[priority]
+        if segment is not None and not segment.is_there(self._disk):
+            self.check()
         self._seal(priority)
         try:
             segment = self._create(priority)
@@ -131,10 +127,10 @@ class Shelf:
         return segment
 
     def _create(self, priority: int) -> Segment:
-        name = frames.Name(priority, self._settings.time_ns(), os.urandom(frames.MARKER_BYTES))
+        name = frames.Name(priority, self._time_ns(), os.urandom(frames.MARKER_BYTES))
         segment = self.add(self.settle(), name)
         try:
-            segment.create(self._disk)
+            segment.create(self._disk, sync_each=self._settings.sync_each)
         except OSError:
             self._segments.pop(segment.key)
             raise
@@ -145,6 +141,11 @@ class Shelf:
             self._settings.prepare()
         except BriefingError as error:
             raise OSError(errno.EACCES, str(error)) from error
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is written any more."""
+        return self._retry_at == math.inf
 
     @property
     def folder(self) -> str | None:
@@ -158,7 +159,7 @@ class Shelf:
         """
         if self.home is None:
             self._make_parent()
-            self.home = spool_home.settle(self._settings.root, self._disk, self._settings.time_ns())
+            self.home = spool_home.settle(self._settings.root, self._disk, self._time_ns())
         return self.home
 
     def add(self, home: Home, name: frames.Name, size: int = 0) -> Segment:
@@ -181,7 +182,7 @@ class Shelf:
     def _write_acks(self, segment: Segment, done: list[int]) -> None:
         before = segment.size
         try:
-            segment.acknowledge(self._disk, done, self._settings.time_ns())
+            segment.acknowledge(self._disk, done, self._time_ns())
             self.dirty.add(segment)
         except OSError:
             self._counts.unwritten_acks += len(done)
@@ -308,7 +309,8 @@ class Shelf:
                 self._seal(segment.priority)
 
     def close(self) -> None:
-        """End writing; what is pending stays on disk, for others to adopt."""
+        """End writing for good; what is pending stays on disk, for others to adopt."""
+        self._retry_at = math.inf
         for priority in range(len(self._open)):
             self._seal(priority)
         for segment in self:
