@@ -128,6 +128,7 @@ class Spool:
             self._after_fork(close=False)
         with self._lock:  # as `_alone` does: a call less on the path of a log call
             if self._inside:
+                self.counts.refused[priority] += 1
                 return None
             try:
                 self._inside = True
@@ -189,8 +190,8 @@ class Spool:
             chosen, expired = self._reader.choose(limit_bytes, limit_items)
             if expired:
                 self._alone(self._shelf.finish, expired, self.counts.expired)
-            taken = self._alone(self._shelf.take, [entry.seq for entry in chosen]) or ()
-            return [entry for entry in chosen if entry.seq in taken]
+            taken = self._alone(self._shelf.take, list(chosen)) or ()
+            return [entry for seq, entry in chosen.items() if seq in taken]
 
     def reject(self, seqs: Iterable[int], reason: str) -> None:
         """Move entries that nobody will ever take to `rejected/`, as JSON lines with the reason.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -50,10 +51,10 @@ def _move(source: str, into: str, disk: Disk) -> Iterator[tuple[frames.Name, int
         for text in sorted(disk.list_folder(source)):
             name = frames.parse_name(text)
             path = os.path.join(source, text)  # noqa: PTH118
-            if name is not None and os.path.isfile(path):  # noqa: PTH113
-                size = os.stat(path).st_size  # noqa: PTH116
+            found = os.lstat(path)
+            if name is not None and stat.S_ISREG(found.st_mode):
                 disk.rename(path, os.path.join(into, text))  # noqa: PTH118
-                yield name, size
+                yield name, found.st_size
 
 
 def segments_of_others(root: str, own: str | None, disk: Disk) -> Iterator[File]:

@@ -34,11 +34,14 @@ class Reader:
         self._corrupt = Aside(os.path.join(root, "corrupt"), self._disk)  # noqa: PTH118
         self._rejected = Aside(os.path.join(root, "rejected"), self._disk)  # noqa: PTH118
 
-    def choose(self, limit_bytes: int, limit_items: int) -> tuple[list[Entry], list[int]]:
+    def choose(self, limit_bytes: int, limit_items: int) -> tuple[dict[int, Entry], list[int]]:
         """Return what is to be handed out, and the numbers of what is too old for that."""
-        chosen: list[Entry] = []
+        chosen: dict[int, Entry] = {}
         expired: list[int] = []
         oldest_ns = self._settings.time_ns() - self._settings.max_age_ns
+        for segment in self._shelf:
+            if segment.stale:
+                segment.unload()
         heads = self._heads()
         while heads and len(chosen) < limit_items:
             segment = min(heads, key=lambda head: head.ready[0].time_ns)
@@ -49,7 +52,7 @@ class Reader:
                 elif chosen and len(entry.payload) > limit_bytes:
                     break
                 else:
-                    chosen.append(entry)
+                    chosen[entry.seq] = entry
                     limit_bytes -= len(entry.payload)
             segment.ready.popleft()
             if not segment.ready:

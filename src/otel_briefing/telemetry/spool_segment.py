@@ -69,6 +69,7 @@ class Segment:
         self.gone = False  # the file is; what is in somebody's hands may still come back
         self.newest_ns = name.created_ns
         self.retry_at = 0.0  # it could not be read: not before then
+        self.stale = False  # what was read is to be read again
         self._fd = -1
         self._inode = 0
         self._numbers: dict[bytes, int] = {}  # contexts, written
@@ -190,8 +191,7 @@ class Segment:
 
     def lose(self) -> int:
         """Know that the file is gone; return how many entries went with it."""
-        self.gone = self.counted = True
-        self.unload()
+        self.gone = self.counted = self.stale = True
         lost = self.states.count(WAITING)
         self.states = self.states.replace(bytes((WAITING,)), bytes((DONE,)))
         return lost
@@ -223,6 +223,7 @@ class Segment:
 
     def unload(self) -> None:
         """Forget what was read: memory, and the place to read on from."""
+        self.stale = False
         self.ready: deque[Entry] = deque()
         self._offset = 0
         self._next = 0

@@ -58,7 +58,9 @@ class Shelf:
 
     def __iter__(self) -> Iterator[Segment]:
         """Iterate over a copy, oldest first."""
-        return iter(sorted(self._segments.values(), key=lambda s: s.name.created_ns))
+        segments = list(self._segments.values())  # at once: others may add some meanwhile
+        segments.sort(key=lambda segment: segment.name.created_ns)
+        return iter(segments)
 
     # In.
 
@@ -176,7 +178,7 @@ class Shelf:
         for segment, indexes in self.by_segment(seqs):
             done = segment.move(indexes, of=(WAITING, OUT), to=DONE)
             counter[segment.priority] += len(done)
-            if done and not self.retire(segment):
+            if done and not self.retire(segment) and not segment.gone:
                 self._write_acks(segment, done)
 
     def _write_acks(self, segment: Segment, done: list[int]) -> None:
@@ -193,7 +195,7 @@ class Shelf:
         """Let entries that are in somebody's hands wait again."""
         for segment, indexes in self.by_segment(seqs):
             released = segment.move(indexes, of=(OUT,), to=DONE if segment.gone else WAITING)
-            segment.unload()
+            segment.stale = True
             if segment.gone:
                 self._counts.evicted[segment.priority] += len(released)
                 self.retire(segment)
@@ -208,6 +210,8 @@ class Shelf:
 
     def learn(self, segment: Segment, found: Found) -> None:
         """Take note of what a first look into an adopted segment has found."""
+        if segment.gone:  # in the meantime: that was counted as it is
+            return
         counts, priority = self._counts, segment.priority
         counts.adopted[priority] += segment.pending + len(found.missing)
         counts.corrupt[priority] += len(found.missing)
