@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import threading
+import warnings
 import zlib
 from pathlib import Path
 
@@ -504,6 +505,35 @@ def test_a_disk_that_fills_up_leaves_no_torn_frame(tmp_path):
     assert (left, 0) == (sum(copy.pending().items), sum(copy.counts.torn))
 
 
+def test_what_cannot_be_read_now_is_read_later(tmp_path):
+    """Reading fails: nothing is raised or lost, and the disk has peace for a while."""
+    leave(tmp_path, 5)
+    clock, disk = Clock(), FaultyDisk()
+    spool = make(tmp_path, clock=clock, disk=disk)
+    spool.append(3, b"own", CONTEXT)
+    disk.error, disk.calls = errno.EIO, ("open_file",)
+    errors = spool.counts.disk_errors
+    for _ in range(10):
+        assert [] == drain(spool)
+    assert spool.counts.disk_errors <= errors + 2
+    disk.error = 0
+    clock.now_ns += int(RETRY_S * 1e9)
+    assert 6 == len(drain(settle(spool)))
+
+
+def test_what_cannot_be_unlinked_is_tried_again(tmp_path):
+    """A segment of which all is acknowledged stays until the disk lets go of it."""
+    disk = FaultyDisk()
+    spool = make(tmp_path, disk=disk, segment_bytes=100)
+    fill(spool, 5)
+    disk.error, disk.calls = errno.EACCES, ("unlink",)
+    spool.ack([entry.seq for entry in spool.read(EVERYTHING, 10)])
+    assert 5 == len(segments(tmp_path))
+    disk.error = 0
+    spool.tend()
+    assert 1 == len(segments(tmp_path))
+
+
 def test_acknowledgements_that_cannot_be_written_hold_in_memory(tmp_path):
     """They are counted: after a restart those entries would come again."""
     disk = FaultyDisk()
@@ -710,6 +740,36 @@ def test_a_fork_child_leaves_its_parents_segments_alone(tmp_path):
     assert before in [path.read_bytes() for path in segments(tmp_path)]
     settle(spool)
     assert (3, 2) == (spool.pending().items[4], spool.pending().items[3])
+
+
+def test_a_fork_amid_an_append_of_another_thread_blocks_nobody(tmp_path):
+    """The child's copy of the mutex is held by a thread that it does not have."""
+    inside, forked = threading.Event(), threading.Event()
+    clock = Clock()
+
+    def time_ns():
+        if threading.current_thread() is thread and not inside.is_set():
+            inside.set()
+            forked.wait()
+        return clock.time_ns()
+
+    spool = make(tmp_path, time_ns=time_ns)
+    thread = threading.Thread(target=lambda: spool.append(4, b"parent", CONTEXT))
+    thread.start()
+    inside.wait()
+
+    def work():
+        signal.alarm(20)
+        fill(spool, 2)
+        assert len(drain(spool)) == 2
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = in_child(work)
+    wait_for(pid)
+    forked.set()
+    thread.join()
+    assert [b"parent"] == drain(spool)
 
 
 def test_a_fork_without_hooks_is_noticed_too(tmp_path):

@@ -42,7 +42,8 @@ class Recorder(Disk):
         if self.error:
             if not self.part:
                 raise OSError(self.error, os.strerror(self.error))
-            return os.write(fd, data[: min(self.part, len(data) - 1)])
+            part, self.part = min(self.part, len(data) - 1), 0
+            return os.write(fd, data[:part])
         return os.write(fd, data)
 
 

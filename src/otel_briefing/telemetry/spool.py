@@ -122,7 +122,7 @@ class Spool:
 
         When this returns a number, `write()` has returned. `context` is written once a segment.
         With `hold` the entry counts as handed out, as if it had been read: the caller delivers it,
-        and calls `ack` or `release`. Payload and context may have `MAX_PAYLOAD` bytes each.
+        and calls `ack` or `release`. Payload and context may have 4 MiB together.
         """
         if self._pid != _getpid():
             self._after_fork(close=False)

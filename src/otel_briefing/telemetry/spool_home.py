@@ -4,8 +4,9 @@
 The lock is a POSIX record lock. A `flock` lies on the open file: a forked child inherits it with
 the descriptor, and a dead parent's directory would stay locked for as long as the child lives. A
 record lock belongs to the process: no child has it, and it ends with its owner, however that ends.
-It has two weaknesses. It falls when its process closes any descriptor of the file: so a process
-never opens its own lock a second time. And it does not keep its own process out: hence `_held`.
+It has two weaknesses. It falls when its process closes any descriptor of the file: we never open
+our own lock a second time, and as a program may (by copying the folder), housekeeping takes the
+lock again each time. And it does not keep its own process out: hence `_held`.
 """
 
 from __future__ import annotations

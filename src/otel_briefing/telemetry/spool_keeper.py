@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MAX_SEGMENTS: Final = 8192  # below the root: of more, the oldest of the lowest priority go
 ROOM_TAKEN: Final = 15 / 16  # of the cap, after housekeeping
-COUNT_BYTES: Final = 8 << 20  # of adopted segments, in one go
+COUNT_BYTES: Final = 2 << 20  # of adopted segments, in one go
 
 
 class Keeper:
@@ -84,7 +84,7 @@ class Keeper:
         mine = [segment for segment in self._shelf if not segment.gone]
         excess = self._shelf.bytes + theirs - self._settings.cap_bytes * ROOM_TAKEN
         crowd = len(others) + len(mine) - MAX_SEGMENTS
-        victims: list[File | Segment] = [*others, *mine]
+        victims: list[File | Segment] = [*others, *mine] if excess > 0 or crowd > 0 else []
         for victim in sorted(victims, key=lambda one: one.name):
             if excess <= 0 and crowd <= 0:
                 break

@@ -127,10 +127,18 @@ class Segment:
     def _write(self, disk: Disk, frame: bytes) -> None:
         written = disk.write(self._fd, frame)
         if written != len(frame):
+            self._write_rest(disk, frame, written)
+        self.size += len(frame)
+
+    def _write_rest(self, disk: Disk, frame: bytes, written: int) -> None:
+        """Write the rest of what was written in part; the second try says what is the matter."""
+        try:
+            while written < len(frame):
+                written += disk.write(self._fd, frame[written:])
+        except OSError:
             # A torn frame would be found later, and damage nothing; but the room is wanted.
             disk.truncate(self._fd, self.size)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self.size += written
+            raise
 
     def acknowledge(self, disk: Disk, indexes: list[int], time_ns: int) -> None:
         """Write that entries are done. Raises OSError: then they come again after a restart."""
@@ -143,7 +151,10 @@ class Segment:
             return
         fd = disk.open_file(self.path, os.O_WRONLY | os.O_APPEND)
         try:
-            self.size += disk.write(fd, frame)
+            written = disk.write(fd, frame)
+            self.size += written
+            if written != len(frame):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
         finally:
             disk.close(fd)
 
