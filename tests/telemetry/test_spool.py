@@ -49,6 +49,7 @@ class FaultyDisk(Disk):
         self.error = 0
         self.calls = ()
         self.room = None  # bytes until it is full
+        self.on_rename = lambda: None
 
     def _maybe(self, call):
         if self.error and call in self.calls:
@@ -70,6 +71,7 @@ class FaultyDisk(Disk):
 
     def rename(self, *args):
         self._maybe("rename")
+        self.on_rename()
         super().rename(*args)
 
     def sync_file(self, fd):
@@ -320,6 +322,22 @@ def test_all_directories_share_one_cap(tmp_path):
     for spool in (one, two):
         came, accounted = balance(spool)
         assert came == accounted
+
+
+def test_what_is_adopted_pushes_nothing_out_before_it_is_counted(tmp_path):
+    """An append while a large backlog moves in: there was room for both all the time."""
+    disk = FaultyDisk()
+    one = make(tmp_path, cap_bytes=64_000, segment_bytes=4000, disk=disk)
+    two = make(tmp_path, cap_bytes=64_000, segment_bytes=4000)
+    fill(two, 400, size=70)
+    kept = fill(one, 30, priority=2, size=70)
+    one.tend()
+    two.close()
+    disk.on_rename = lambda: kept.extend(fill(one, 1, priority=2, size=70))
+    settle(one)
+    assert 0 == sum(one.counts.evicted) + sum(one.counts.refused)
+    assert (len(kept), 400) == (one.pending().items[2], one.pending().items[3])
+    assert len(kept) > 40
 
 
 def test_more_segments_than_can_be_looked_after_are_not_kept(tmp_path, monkeypatch):

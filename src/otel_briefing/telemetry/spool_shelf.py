@@ -169,6 +169,7 @@ class Shelf:
         self._keys += 1
         segment = self._segments[self._keys] = Segment(self._keys, home.path, name, size)
         self.bytes += size
+        self.room += size  # of what others had, until it is measured again
         return segment
 
     # Out.
