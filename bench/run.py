@@ -9,10 +9,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 BENCHES = (
-BENCHES = (
-    *("latency.py", "startup.py", "patterns.py", "handler.py", "encoder.py", "cpu.py"),
+    *("latency.py", "startup.py", "patterns.py", "handler.py", "encoder.py", "spool.py", "cpu.py"),
     *("lanes.py", "page.py", "hub.py"),
-)
 )
 
 

@@ -37,6 +37,11 @@ def new_lock() -> Any:
     return _real("allocate_lock")()
 
 
+def new_rlock() -> Any:
+    """Return a real lock that its own thread may take again."""
+    return _real("RLock")()
+
+
 class Flag:
     """Something that happens once, and that others wait for."""
 

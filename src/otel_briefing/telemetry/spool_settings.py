@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all parts of one spool are told: where, how much, how long, and by which clock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_briefing.telemetry.spool_disk import Disk
+
+T = TypeVar("T")
+
+
+class Settings(NamedTuple):
+    """See `Spool`."""
+
+    root: str
+    cap_bytes: int
+    max_age_ns: int
+    segment_bytes: int
+    sync_each: bool
+    prepare: Callable[[], object]
+    disk: Disk
+    time_ns: Callable[[], int]
+    monotonic: Callable[[], float]
+
+
+class Alone(Protocol):
+    """Run something quick while nobody else does; None when that cannot be now."""
+
+    def __call__(self, work: Callable[..., T], *args: Any) -> T | None:
+        """Return what `work` returns."""
+        ...
