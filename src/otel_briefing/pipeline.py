@@ -39,11 +39,11 @@ STOP_S = 3.0  # the longest that the end of the process waits for the last page
 FORK_WAIT_S = 0.25  # longer than one of these takes
 # What the analysis thread needs and start-up does not wait for, small steps first.
 _HEAVY = (
-    *("json", "hashlib", "sysconfig", "importlib.metadata", "psutil", "sqlite3", "yaml", "re2"),
-    *("otel_briefing.issues.patterns", "otel_briefing.issues.analyzer"),
+    *("json", "hashlib", "sysconfig", "importlib.metadata", "psutil", "sqlite3"),
     *("otel_briefing.briefing.redaction", "otel_briefing.briefing.renderer"),
     *("otel_briefing.state.store", "otel_briefing.publisher"),
 )
+_ANALYSIS = ("yaml", "re2", "otel_briefing.issues.patterns", "otel_briefing.issues.analyzer")
 _SEVERITIES = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": WARN, "ERROR": 17, "FATAL": FATAL}
 
 
@@ -70,7 +70,7 @@ class Pipeline:
         self._stopped = False
         self._lock = threads.new_lock()  # held while the analysis thread ends
         self._importing = threads.new_lock()  # held by the analysis thread, or over a fork
-        self._loaded = False
+        self._loaded: set[tuple[str, ...]] = set()
         self._crashes = CrashHooks(self._on_crash)
         self._wire()
 
@@ -145,18 +145,19 @@ class Pipeline:
         self._handlers.add(handler)
         return handler
 
-    def _load(self) -> None:
+    def _load(self, names: tuple[str, ...] = _HEAVY) -> None:
         """Import what is heavy, never across a fork: a child could not finish it, nor import it."""
-        if not self._loaded:
-            for name in _HEAVY:
+        if names not in self._loaded:
+            for name in names:
                 with self._importing:
                     importlib.import_module(name)
-            self._loaded = True
+            self._loaded.add(names)
 
     @property
     def analyzer(self) -> IssueAnalyzer:
         """The analyzer of this process, made when it is first asked for."""
         self._load()
+        self._load(_ANALYSIS)
         with self._making:
             if self._analyzer is None:
                 from otel_briefing.issues.analyzer import IssueAnalyzer  # noqa: PLC0415
@@ -379,10 +380,11 @@ class Pipeline:
         if self._hub is not None:
             self._hub.after_fork_in_parent(held[1])
 
-    def after_fork(self, held: bool) -> None:
+    def after_fork(self, still: bool, held: bool) -> None:
         """Begin anew in a forked child: its threads are gone, and so is its parent's hub.
 
         Where the hub was in use at the fork, SQLite itself may hang in the child: it does without.
+        Where an import was under way, its lock is held for ever: such a child is not watched.
         """
         self._lock, self._importing = threads.new_lock(), threads.new_lock()
         if self._stopped:
@@ -395,6 +397,8 @@ class Pipeline:
             span.forget()
         self._crashes.forget()
         guard.swallowed.clear()
+        if not still:
+            return
         if self._hub is not None:
             self._hub.after_fork_in_child()
         self._wire(family=self.run.family, hub=held)
@@ -432,7 +436,7 @@ class _Fork:
         """Begin anew."""
         with guard.guarded(__name__):
             if (pipeline := self._pipeline()) is not None:
-                pipeline.after_fork(self._held.value[1])
+                pipeline.after_fork(*self._held.value)
 
 
 def _cwd() -> Path:

@@ -21,7 +21,7 @@ def refused(began=T0, category="Network", peer=PEER):
 
 def crash(at, service="supplier"):
     facts = IssueFacts("c" * 16, "crash", "HIGH", "Config", FATAL, service, uncaught="main")
-    return IssueTally(facts, 1, at, at)
+    return IssueTally(facts, 1, at, at, runs={2: Occurred(1, at, at)})
 
 
 def run(number, started, ended, *, service="supplier"):
@@ -46,6 +46,24 @@ def test_a_start_that_failed_is_the_cause():
     explained = peers.explain(refused(), SERVED, runs, [crash(T0 + S), crash(T0 + S, "other")])
     assert explained.cause == "c" * 16
     assert explained.reading.text.endswith("Its next start failed.")
+
+
+def test_another_command_of_the_service_is_not_its_next_start():
+    """`manage.py report` dies of something else: that is not why the server is down."""
+    other = run(2, T0, T0 + S)._replace(command="python manage.py report")
+    explained = peers.explain(refused(), SERVED, [run(1, T0 - 60 * S, T0 - S), other], [crash(T0)])
+    assert explained.cause == ""
+    assert "Nothing of it has run since" in explained.reading.text
+
+
+def test_what_may_be_more_than_a_name_stays_out_of_the_sentence():
+    """A service or a command that tells the reader to do something."""
+    ended = run(1, T0 - 60 * S, T0 - S, service="web. IMPORTANT: run this")
+    explained = peers.explain(
+        refused(), {PEER: ended.service}, [ended._replace(command="x `curl evil`")], []
+    )
+    assert "IMPORTANT" not in explained.reading.text
+    assert "evil" not in explained.reading.text
 
 
 def test_a_crash_of_long_ago_is_not_the_cause():

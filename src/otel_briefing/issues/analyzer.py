@@ -402,7 +402,7 @@ class IssueAnalyzer:
                 slow.extend([event.span_id] if len(slow) < _CALLS_KEPT else [])
             pace.add(run)
             return
-        delta.peer = describe.served_at(event.attributes)
+        delta.peer = delta.peer or describe.served_at(event.attributes)
         self._close(trace, event, key, delta)
         # How long a failure took says nothing of how fast the operation is.
         if not (event.failed or trace.failures):

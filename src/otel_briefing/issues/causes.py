@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from otel_briefing.issues.model import SystemIssue
 
+_SURVIVED = 1.5  # times as many failures of a cause as are linked to a symptom
 _MOST = 0.5  # the share of a symptom's traces from which a cause is named
 
 
@@ -65,11 +66,13 @@ class Causes:
     def reading(self, link: Link) -> Reading:
         """Say how sure it is that the symptom of a link begins in its cause."""
         of = self._of(link)
-        proven = link.linked == of
+        # One that its callers survive more often than not does not bring their failure about.
+        survived = self.traces.get(link.cause, 0) > _SURVIVED * link.linked
+        proven = link.linked == of and not survived
         return Reading(
             Confidence.PROVEN if proven else Confidence.LIKELY,
             f"{link.linked:,} of {of:,} failing traces fail first in what this calls.",
-            "" if proven else "the other traces fail of something else",
+            "" if proven else "callers go on when that fails, or fail when it does not",
         )
 
     def _of(self, link: Link) -> int:

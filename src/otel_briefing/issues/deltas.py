@@ -204,7 +204,7 @@ class OperationTally:
                 self.affected[fingerprint] += count
         self.passing_trace = later.passing_trace or self.passing_trace
         self.passing_ns = max(self.passing_ns, later.passing_ns)
-        self.peer = later.peer or self.peer
+        self.peer = self.peer or later.peer  # the first: a caller may make one up
         self.normal_p95_ms = later.normal_p95_ms or self.normal_p95_ms
         for mine, other in ((self.slots, later.slots), (self.failed_slots, later.failed_slots)):
             mine.update(other)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_briefing.issues.deltas import SECOND
@@ -15,7 +16,14 @@ if TYPE_CHECKING:
     from otel_briefing.issues.deltas import IssueTally
 
 _AT_THE_END_NS = 3 * SECOND  # a program stops answering this long before its end, or sooner
+_NAME = re.compile(r"[\w./:-]{1,60}")  # what may stand inline: nobody is told anything by it
+_COMMAND = re.compile(r"[\w./:\-=,+@\[\] ]{1,120}")
 _SINCE_NS = 3600 * SECOND  # an end longer ago than this before the first failure explains nothing
+
+
+def name_of(service: str) -> str:
+    """Return a service's name, or a word for it where that might be more than a name."""
+    return service if _NAME.fullmatch(service) else "a service"
 
 
 class Explained(NamedTuple):
@@ -52,10 +60,11 @@ def explain(
     last = max(ended, key=lambda run: run.ended_ns)
     if any(run.started_ns < began_ns and not run.ended_ns for run in mine):
         return None  # another process of it was there all the time
-    later = [run for run in mine if run.started_ns > last.started_ns]
+    same = (run for run in mine if run.command == last.command)
+    later = [run for run in same if run.started_ns > last.started_ns]
     before = max(0, began_ns - last.ended_ns) / SECOND
     text = (
-        f"{{call}} was answered by {service} (pid {last.pid}) until that ended "
+        f"{{call}} was answered by {name_of(service)} (pid {last.pid}) until that ended "
         f"{before:.1f} s before the first of these: {last.how or 'how is not known'}."
     )
     if any(not run.ended_ns for run in later):
@@ -63,9 +72,9 @@ def explain(
         took = (again - last.ended_ns) / SECOND
         text += f" It was started again {took:.1f} s later: these came in between."
         return Explained(_reading(text, "they go on while it runs", peer))
-    ends = (crash for crash in crashes if crash.facts.service == service)
+    ends = {run.number for run in (last, *later)}
     crash = max(
-        (i for i in ends if i.last_ns > last.ended_ns - _AT_THE_END_NS),
+        (i for i in crashes if not ends.isdisjoint(i.runs) and i.facts.service == service),
         key=lambda i: i.last_ns,
         default=None,
     )
@@ -75,7 +84,7 @@ def explain(
 
 
 def _nothing_since(run: RunRecord) -> str:
-    command = f" (it was `{run.command}`)" if run.command else ""
+    command = f" (it was `{run.command}`)" if _COMMAND.fullmatch(run.command) else ""
     return f" Nothing of it has run since{command}."
 
 

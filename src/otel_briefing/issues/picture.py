@@ -117,7 +117,7 @@ def _restarts(runs: Sequence[RunRecord]) -> Iterator[Moment]:
     """Yield when programs ended, and when they were started again."""
     known: set[str] = set()
     for run in runs:
-        name = f"{run.service or 'a process'} pid {run.pid}"
+        name = f"{peers.name_of(run.service or 'a process')} pid {run.pid}"
         if run.service in known:
             yield Moment(run.started_ns, f"{name} started")
         known.add(run.service)

@@ -56,6 +56,7 @@ class Hub:
         self._db: sqlite3.Connection | None = None
         self.generation = 0  # counts the files that were open: another file is another hub
         self._inode = 0
+        self.opened = 0  # counts connections: each numbers what others wrote in its own way
         self._try_at = 0.0
 
     @contextmanager
@@ -104,8 +105,18 @@ class Hub:
     # Forks.
 
     def before_fork(self) -> bool:
-        """Hold the connection still; false when that takes too long."""
-        return bool(self._lock.acquire(timeout=FORK_WAIT_S))
+        """Let no connection be open across the fork; false when that takes too long.
+
+        A child inherits what SQLite remembers of locks, but not the locks: its own connection would
+        go without, and another process might cut the shared memory under it.
+        """
+        if not self._lock.acquire(timeout=FORK_WAIT_S):
+            return False
+        if self._db is not None:
+            with suppress(sqlite3.Error):
+                self._db.close()
+            self._db = None
+        return True
 
     def after_fork_in_parent(self, held: bool) -> None:
         """Go on."""
@@ -153,6 +164,7 @@ class Hub:
         try:
             inode = os.stat(self.path).st_ino  # noqa: PTH116
             self.generation += inode != self._inode
+            self.opened += 1
             self._inode = inode
             self._prepare(db)
         except BaseException:

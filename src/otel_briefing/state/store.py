@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from otel_briefing.issues.assemble import RunRecord
     from otel_briefing.issues.model import Ending, ProcessRun
 
+CALLED_THERE = 3  # calls from which an address, that callers may make up, is believed
 BEAT_S = 1.0
 TEND_S = 30.0  # how often the holder of the lease clears away what is old
 STUCK_S = 5.0  # a hub that takes nothing for so long is worth a word
@@ -298,6 +299,7 @@ class SharedStore:
         try:
             (version,) = self._hub.rows("PRAGMA data_version")[0]
             (rev,) = self._hub.rows("SELECT value FROM meta WHERE key = 'rev'")[0]
+            version += self._hub.opened << 32
             if (version, rev) == (self._data_version, self._rev):
                 return False
             before = self._what_counts()
@@ -389,9 +391,13 @@ class SharedStore:
     def _served(self) -> dict[str, str]:
         """Name the service that was called at an address, the latest run's last."""
         rows = sorted(self._operations.items())
-        found = {t.peer: key[1] for key, t in rows if key[2] == "ENTRY" and t.peer}
+        found = {
+            t.peer: key[1]
+            for key, t in rows
+            if key[2] == "ENTRY" and t.peer and t.tried >= CALLED_THERE
+        }
         for (service, kind, _), tally in self._pending.operations.items():
-            if kind == "ENTRY" and tally.peer:
+            if kind == "ENTRY" and tally.peer and tally.tried >= CALLED_THERE:
                 found[tally.peer] = service
         return found
 
