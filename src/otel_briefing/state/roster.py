@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 KEEP_RUNS = 20  # of one service
 KEEP_PROCESSES = 200
+_SPAWNED = "python -c"  # what multiprocessing starts is a part of who starts it, whatever its name
 _LATE_NS = 3_000_000_000  # a beat overdue by this much is worth a look at the process
 _SAME_START_S = 2.0  # start times of one process, read twice, differ by less
 
@@ -108,8 +109,12 @@ def _run_of(db: sqlite3.Connection, process: ProcessRun) -> int:
         return int(row[0])
     relatives = db.execute(
         "SELECT run, pid, create_time FROM processes"
-        " WHERE service = ? AND ended_ns = 0 AND (pid = ? OR parent_pid = ?) ORDER BY id DESC",
-        (process.service, process.parent_pid, process.pid),
+        " WHERE ended_ns = 0 AND (pid = ? AND (service = ? OR ?) OR parent_pid = ? AND service = ?)"
+        " ORDER BY id DESC",
+        (
+            *(process.parent_pid, process.service, _SPAWNED in process.command),
+            *(process.pid, process.service),
+        ),
     ).fetchall()
     return next((int(run) for run, pid, born in relatives if is_alive(pid, born)), 0)
 
