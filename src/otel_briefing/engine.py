@@ -76,6 +76,7 @@ class Engine:
         self._on_tick = on_tick
         self._is_over = is_over
         self._stopping = False
+        self._finished = False  # the last page is written
         self._leave_at = math.inf  # analysis ends then, whatever waits
         self._waiters: deque[threads.Flag] = deque()
         self._next_tick = 0.0
@@ -105,9 +106,12 @@ class Engine:
         self._leave_at = 0.0
         return self._thread.join(LEAVE_S)
 
-    def finish(self, timeout_s: float) -> None:
-        """Do on the caller's thread what came after the engine's own had ended."""
-        if self._thread.has_ended:
+    def finish(self, timeout_s: float, *, news: bool) -> None:
+        """Do on the caller's thread what came after the engine's own had ended.
+
+        `news`: something other than an event that the last page does not say yet.
+        """
+        if self._thread.has_ended and (news or len(self._intake) or not self._finished):
             self._leave_at = time.monotonic() + timeout_s
             with guard.as_ours():
                 self._guarded_step()
@@ -120,6 +124,7 @@ class Engine:
             threads.sleep(GATHER_S)
         self._stopping = True
         self._guarded_step()
+        self._finished = bool(self._leave_at)
 
     def _guarded_step(self) -> None:
         try:

@@ -359,10 +359,12 @@ class Pipeline:
             if self._stopped:
                 return
             with guard.guarded(__name__):
+                said = self._ending
                 if self._exiting:
                     self._mark_ending()
                 self._engine.stop(STOP_S)
-                self._engine.finish(STOP_S)
+                other = said is not None and said[1:] != (self._ending or said)[1:]
+                self._engine.finish(STOP_S, news=other)
             self._stopped = True
             self._crashes.remember_interrupt()
             self._crashes.uninstall()

@@ -139,10 +139,15 @@ def test_celerys_workers_are_one_page(start, state, tmp_path):
     assert count_of(state, "no shelf") == 20
 
 
+@pytest.mark.parametrize("service", ["shop", ""])
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver", "thread"])
-def test_children_count_with_their_parent(start, state, method):
-    """Four children and their parent, ten failures each; a child that ends at once loses none."""
-    program = start(sys.executable, str(PROGRAMS / "many_children.py"), method)
+def test_children_count_with_their_parent(start, state, method, service):
+    """Four children and their parent, ten failures each; a child that ends at once loses none.
+
+    Without a name for the service each process is called by its command, and still belongs there.
+    """
+    command = [sys.executable, str(PROGRAMS / "many_children.py"), method]
+    program = start(*command, OTEL_SERVICE_NAME=service)
     assert program.wait(60) == 0
     wait_for(lambda: count_of(state, "no shelf") == 50)
     assert "APP NOT RUNNING" in page(state)

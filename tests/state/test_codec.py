@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What goes into the hub comes out of it the same, and never larger than its bounds."""
 
+import json
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,13 +17,16 @@ number = st.integers(0, 2**62)
 frames = st.builds(Frame, text, text, st.integers(0, 10**6), st.booleans(), text)
 raised = st.builds(Raised, text, text, st.lists(frames, max_size=5).map(tuple))
 sites = st.none() | st.builds(FailureSite, st.lists(raised, min_size=1, max_size=4).map(tuple))
-readings = st.builds(Reading, st.sampled_from(Confidence), text, text, st.none() | frames, text)
+readings = st.builds(
+    Reading,
+    *(st.sampled_from(Confidence), text, text, st.none() | frames, text, st.none() | frames),
+)
 facts = st.builds(
     IssueFacts,
     *(text, text, text, text, st.integers(0, 24), text),
     *(st.lists(text, max_size=3).map(tuple), st.integers(1, 99), text, text, text),
     *(sites, st.none() | frames, st.none() | text, text, text, text),
-    st.lists(readings, max_size=2).map(tuple),
+    *(st.lists(readings, max_size=2).map(tuple), text),
 )
 exemplars = st.builds(Exemplar, number, text, text, text, st.none() | frames)
 
@@ -62,6 +67,20 @@ def test_an_operation_comes_back_as_it_was(calls, name):
     assert again.durations.count == tally.durations.count
     for field in set(OperationTally.__slots__) - {"durations"}:
         assert getattr(again, field) == getattr(tally, field)
+
+
+def test_an_issue_that_an_older_build_wrote_can_be_read():
+    """Without the peer, and with readings that do not know who calls."""
+    reading = Reading(Confidence.LIKELY, "slow", "fast", Frame("a.py", "f", 1, True), "GET /x")
+    tally = IssueTally(
+        IssueFacts("f" * 16, "t", "HIGH", "Network", 17, readings=(reading,), peer="host:1")
+    )
+    data = json.loads(codec.issue_to_json(tally))
+    del data["peer"]
+    *_, told = data["facts"]
+    told[0].pop()
+    facts = codec.issue_from_json(json.dumps(data)).facts
+    assert (facts.readings, facts.peer) == ((reading,), "")
 
 
 def test_a_process_and_its_circumstances_come_back_as_they_were():

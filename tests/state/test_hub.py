@@ -50,7 +50,7 @@ def join(tmp_path, clock):
         process = ProcessRun(
             settings.pop("pid", next(pids)),
             service,
-            f"python -m {service}",
+            settings.pop("command", f"python -m {service}"),
             "/",
             clock.ns,
             create_time=1.0,
@@ -224,6 +224,30 @@ def test_forked_and_spawned_children_belong_to_their_parents_run(join, clock):
     for process in (forked, spawned, other):
         process.sync()
     assert early.run == parent.run == forked.run == spawned.run != other.run
+
+
+def test_what_multiprocessing_starts_belongs_to_who_started_it(join, clock, monkeypatch):
+    """Whatever the service is called; some children are there before it, and gone."""
+    monkeypatch.setattr(roster, "create_time_of", lambda _pid: 1.0)
+    spawned = {
+        "service": "python -c",
+        "command": "python -c from multiprocessing.spawn import spawn_main; spawn_main()",
+        "parent_pid": 500,
+    }
+    early = join(**spawned)
+    early.apply(seen(clock, "broken", service="python -c"))
+    early.sync(urgent=True)
+    end(early, clock)
+    parent = join("report.py", pid=500)
+    parent.sync(urgent=True)
+    late = join(**spawned)
+    late.apply(seen(clock, "broken", service="python -c"))
+    late.sync(urgent=True)
+    stranger = join("report.py", pid=501)
+    stranger.sync(urgent=True)
+    assert early.run == parent.run == late.run != stranger.run
+    parent.sync(urgent=True)
+    assert [issue.count for issue in parent.picture(clock.ns).issues] == [2]
 
 
 def test_processes_that_ended_together_are_all_of_now(join, clock):

@@ -192,7 +192,6 @@ def _reading(reading: Reading) -> list[Any]:
 
 
 def _read_reading(data: list[Any]) -> Reading:
-    confidence, text, wrong_if, frame, call, caller = data
-    return Reading(
-        Confidence(confidence), text, wrong_if, _read_frame(frame), call, _read_frame(caller)
-    )
+    confidence, text, wrong_if, frame, call, *caller = data  # the caller came later
+    where, who = _read_frame(frame), _read_frame(caller[0]) if caller else None
+    return Reading(Confidence(confidence), text, wrong_if, where, call, who)

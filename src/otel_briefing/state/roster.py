@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 KEEP_RUNS = 20  # of one service
 KEEP_PROCESSES = 200
-_SPAWNED = "python -c"  # what multiprocessing starts is a part of who starts it, whatever its name
+_SPAWNED = "from multiprocessing."  # in the command of what multiprocessing starts
 _LATE_NS = 3_000_000_000  # a beat overdue by this much is worth a look at the process
 _SAME_START_S = 2.0  # start times of one process, read twice, differ by less
 
@@ -102,7 +102,10 @@ def find(db: sqlite3.Connection, process: ProcessRun) -> tuple[int, int] | None:
 
 
 def _run_of(db: sqlite3.Connection, process: ProcessRun) -> int:
-    """Find the run of a process: its family's, its parent's, or that of a child that was faster."""
+    """Find the run of a process: its family's, its parent's, or that of a child that was faster.
+
+    What multiprocessing has started belongs to who started it, whatever name it goes by.
+    """
     family = "SELECT run FROM processes WHERE family = ? AND family != '' LIMIT 1"
     row = db.execute(family, (process.family,)).fetchone()
     if row is not None:
@@ -116,7 +119,20 @@ def _run_of(db: sqlite3.Connection, process: ProcessRun) -> int:
             *(process.pid, process.service),
         ),
     ).fetchall()
-    return next((int(run) for run, pid, born in relatives if is_alive(pid, born)), 0)
+    run = next((int(run) for run, pid, born in relatives if is_alive(pid, born)), 0)
+    return run or _run_of_spawned(db, process)
+
+
+def _run_of_spawned(db: sqlite3.Connection, process: ProcessRun) -> int:
+    """Find the run that a parent's children have begun before it was there itself."""
+    parent = process.parent_pid if _SPAWNED in process.command else process.pid
+    born = create_time_of(parent)
+    row = db.execute(
+        "SELECT run FROM processes WHERE parent_pid = ? AND create_time >= ? AND process LIKE ?"
+        " ORDER BY id DESC LIMIT 1",
+        (parent, born, f"%{_SPAWNED}%"),
+    ).fetchone()
+    return int(row[0]) if row is not None and born else 0
 
 
 def beat(db: sqlite3.Connection, me: int, now_ns: int, facts: str | None) -> None:

@@ -25,6 +25,7 @@ MAX_SOURCES: Final = 2_000
 MAX_VARIABLES: Final = 300
 _MAX_BYTES: Final = 2_000_000
 _FOREIGN: Final = ("/site-packages/", "/dist-packages/")
+_OURS: Final = str(Path(__file__).parents[1])  # installed editable, it may stand below the root
 _KEY: Final = "key"
 # Of the shell, the terminal and the session, not of the program.
 _VOLATILE: Final = frozenset(
@@ -68,6 +69,7 @@ class Surroundings:
                 isinstance(path, str)
                 and path.endswith(".py")
                 and path.startswith(self._root)
+                and not path.startswith(_OURS)
                 and not any(part in path for part in _FOREIGN)
             ):
                 yield path
