@@ -61,3 +61,14 @@ def test_a_folder_that_cannot_be_used_is_said_once(tmp_path, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("otel-briefing: no briefing is written: state directory ")
     assert "Not a directory" in line
+
+
+def test_a_child_that_cannot_be_watched_is_counted(pipeline):
+    """Forked amid an import of ours it would wait for ever: its parent says what is missing."""
+    with pipeline._importing:
+        held = pipeline.before_fork()
+    pipeline.after_fork_in_parent(held)
+    assert held[0] is False
+    assert pipeline._facts()["drops"] == {
+        "all of children that were forked while we were being loaded": 1
+    }

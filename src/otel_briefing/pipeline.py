@@ -71,6 +71,7 @@ class Pipeline:
         self._lock = threads.new_lock()  # held while the analysis thread ends
         self._importing = threads.new_lock()  # held by the analysis thread, or over a fork
         self._loaded: set[tuple[str, ...]] = set()
+        self._unwatched = 0  # children
         self._crashes = CrashHooks(self._on_crash)
         self._wire()
 
@@ -290,6 +291,8 @@ class Pipeline:
             drops[f"{level} records, no room before export"] = count
         if guard.swallowed.total:
             drops["internal errors swallowed"] = guard.swallowed.total
+        if self._unwatched:
+            drops["all of children that were forked while we were being loaded"] = self._unwatched
         suppressed = sum(handler.suppressed for handler in self._handlers)
         if suppressed:
             drops["records of exporters about their own exports"] = suppressed
@@ -379,6 +382,8 @@ class Pipeline:
         """Go on."""
         if held[0]:
             self._importing.release()
+        else:
+            self._unwatched += 1
         if self._hub is not None:
             self._hub.after_fork_in_parent(held[1])
 
