@@ -404,6 +404,7 @@ class Pipeline:
             span.forget()
         self._crashes.forget()
         guard.swallowed.clear()
+        self._unwatched = 0
         if not still:
             return
         if self._hub is not None:

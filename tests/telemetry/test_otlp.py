@@ -451,22 +451,14 @@ def test_every_cache_is_bounded(monkeypatch):
         )
         for n in range(40)
     ]
-    for cache in (
-        otlp_record._keys,
-        otlp_record._sites,
-        otlp_record._severities,
-        otlp._origins,
-        otlp._known,
-    ):
+    caches = (
+        *(otlp_record._keys, otlp_record._sites, otlp_record._severities),
+        *(otlp._origins, otlp._known),
+    )
+    for cache in caches:
         cache.clear()
     assert stock(batch) == meaning(otlp.encode_batch(batch))
-    for cache in (
-        otlp_record._keys,
-        otlp_record._sites,
-        otlp_record._severities,
-        otlp._origins,
-        otlp._known,
-    ):
+    for cache in caches:
         assert 0 < len(cache) <= 8
 
 

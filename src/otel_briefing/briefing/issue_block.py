@@ -45,7 +45,7 @@ def issue_line(issue: SystemIssue, page: Page) -> str:
     lines = page.lines()
     frame = seen_at(issue)
     at = f" at {lines.name(page.place(frame))}" if frame else ""
-    root = root_of(issue, {other.id: other for other in page.snapshot.issues})
+    root = root_of(issue, page.by_id)
     cause = f"; symptom of {lines.name(root.id)}" if root is not issue else ""
     lines.say(
         f"- {lines.name(issue.id)} · {lines.name(issue.priority)} · {issue.state.value} · "

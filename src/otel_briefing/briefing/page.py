@@ -88,6 +88,11 @@ class Page:
         """
         return min(run.started_ns for run in self.runs)
 
+    @functools.cached_property
+    def by_id(self) -> dict[str, SystemIssue]:
+        """All issues of the snapshot."""
+        return {issue.id: issue for issue in self.snapshot.issues}
+
     def process_of(self, service: str) -> ProcessRun:
         """Return a process of a service, the latest that runs if there is one."""
         mine = [run for run in self.runs if run.service == service] or [self.snapshot.run]

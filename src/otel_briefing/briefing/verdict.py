@@ -137,23 +137,22 @@ def _ended(page: Page, lines: Lines) -> str:
 
 
 def _start(page: Page, lines: Lines) -> str:
-    issues = page.active
-    first = issues[0]
+    first = page.active[0]
     frame = seen_at(first)
     at = f", at {page.frame(frame, lines)}" if frame else ""
     return (
-        f"{_count(issues, lines)} {lines.name(first.id)}: {page.title(first)}{at}. "
+        f"{_count(page, lines)} {lines.name(first.id)}: {page.title(first)}{at}. "
         f"{_certainty(first)}"
     )
 
 
-def _count(issues: list[SystemIssue], lines: Lines) -> str:
+def _count(page: Page, lines: Lines) -> str:
     """Say how many issues there are, and how many of them the first one brings about."""
+    issues = page.active
     if len(issues) == 1:
         return "The one issue is"
     first = issues[0]
-    by_id = {issue.id: issue for issue in issues}
-    chain = 1 + sum(root_of(issue, by_id) is first for issue in issues[1:])
+    chain = 1 + sum(root_of(issue, page.by_id) is first for issue in issues[1:])
     where = f", starting in {lines.name(first.service)}" if first.service else ""
     if chain == len(issues):
         return f"One chain of {chain} issues{where}; start with"
