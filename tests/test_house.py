@@ -84,6 +84,7 @@ def test_the_public_names_are_exactly_these():
         "IssueLogProcessor",
         "IssueSpanProcessor",
         "PriorityBatchLogRecordProcessor",
+        "SpoolingLogExporter",
         "__version__",
         "configure",
     ]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from otel_briefing.config import ConfigurationManager, EnhancedLoggingConfig
     from otel_briefing.hook import configure
     from otel_briefing.telemetry.batch import PriorityBatchLogRecordProcessor
+    from otel_briefing.telemetry.exporter import SpoolingLogExporter
     from otel_briefing.telemetry.handler import BriefingLoggingHandler
     from otel_briefing.telemetry.processors import IssueLogProcessor, IssueSpanProcessor
 
@@ -24,6 +25,7 @@ _HOMES = {
     "IssueLogProcessor": "otel_briefing.telemetry.processors",
     "IssueSpanProcessor": "otel_briefing.telemetry.processors",
     "PriorityBatchLogRecordProcessor": "otel_briefing.telemetry.batch",
+    "SpoolingLogExporter": "otel_briefing.hook",  # which tells it where its spool belongs
     "configure": "otel_briefing.hook",
 }
 
@@ -34,6 +36,7 @@ __all__ = [
     "IssueLogProcessor",
     "IssueSpanProcessor",
     "PriorityBatchLogRecordProcessor",
+    "SpoolingLogExporter",
     "__version__",
     "configure",
 ]

@@ -83,6 +83,22 @@ def close() -> None:
 # --- whether, and with what ----------------------------------------------------------------------
 
 
+def __getattr__(name: str) -> Any:
+    """Load what exports when it is asked for, and tell it where the spool belongs."""
+    if name not in {"BriefingLogExporter", "SpoolingLogExporter"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from otel_briefing.telemetry import exporter  # noqa: PLC0415
+
+    exporter.make_spool = _default_spool
+    return getattr(exporter, name)
+
+
+def _default_spool() -> Any:
+    from otel_briefing import pipeline  # noqa: PLC0415
+
+    return pipeline.spool_of(_load_config())
+
+
 def _switched_off() -> bool:
     return os.environ.get(_ENABLED, "").strip().lower() in _NO
 
@@ -177,7 +193,7 @@ class _Door:
     def _on_logs(self, provider: Any) -> None:
         from otel_briefing.telemetry import attach  # noqa: PLC0415
 
-        attach.attach_batch_processor(provider)
+        attach.attach_batch_processor(provider, self.pipeline.spooled)
         added = attach.attach_log_processor(provider, self.pipeline.log_processor)
         if added and self._route is not None:
             self._route.follow(provider)
@@ -200,7 +216,7 @@ class _Door:
             said = f"{self._from_environment}: {said}"
         self.pipeline.door[signal] = said
         if signal == "logs":
-            self.pipeline.lost_in_export = attach.lost_in_lanes(provider)
+            self.pipeline.batches = attach.batches_in(provider)
         others = [e for e in self.pipeline.exporters if e.get("signal") != signal]
         self.pipeline.exporters[:] = others + providers.exporters_of(signal, provider)
 

@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from otel_briefing.briefing.status_tracker import SystemStatusTracker
 from otel_briefing.engine import TICK_S, Engine
-from otel_briefing.events import FATAL, WARN, LogEvent, by_level
+from otel_briefing.events import FATAL, WARN, LogEvent
 from otel_briefing.issues.model import Ending, ProcessRun
+from otel_briefing.state import folder
 from otel_briefing.state.folder import find_root, find_state_dir
-from otel_briefing.telemetry import child_exit, guard, processors, stacks, threads
+from otel_briefing.telemetry import child_exit, delivery, guard, processors, stacks, threads
 from otel_briefing.telemetry.adapt import Adapter, is_large
 from otel_briefing.telemetry.crashes import Crash, CrashHooks
 from otel_briefing.telemetry.intake import Intake
+from otel_briefing.telemetry.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from otel_briefing.publisher import PagePublisher
     from otel_briefing.state.hub import Hub
     from otel_briefing.state.store import SharedStore
+    from otel_briefing.telemetry.batch import PriorityBatchLogRecordProcessor
     from otel_briefing.telemetry.handler import BriefingLoggingHandler
 
 WARM_UP_AFTER_NS = 2_000_000_000  # what start-up need not wait for is loaded then
@@ -58,7 +61,8 @@ class Pipeline:
         self.config = config
         self.door: dict[str, str] = {}
         self.exporters: list[dict[str, Any]] = []
-        self.lost_in_export: dict[int, int] = {}  # by severity number
+        self.batches: list[PriorityBatchLogRecordProcessor] = []  # ours, that export
+        self._spools = 0
         self.min_severity = _SEVERITIES[config.analysis_min_severity]
         self._logs: list[processors.IssueLogProcessor] = []
         self._spans: list[processors.IssueSpanProcessor] = []
@@ -145,6 +149,17 @@ class Pipeline:
         handler = BriefingLoggingHandler(logger_provider=logger_provider, sink=self.put_hidden)
         self._handlers.add(handler)
         return handler
+
+    def spooled(self, exporter: Any) -> Any:
+        """Return an OTLP exporter with a spool around it; any other one as it is."""
+        from otel_briefing.telemetry.exporter import SpoolingLogExporter  # noqa: PLC0415
+        from otel_briefing.telemetry.sender import is_otlp  # noqa: PLC0415
+
+        if not (self.config.spool_enabled and is_otlp(exporter)):
+            return exporter
+        self._spools += 1
+        spool = spool_of(self.config, self._place[0], self._spools)
+        return SpoolingLogExporter(exporter, spool, fsync_ms=self.config.spool_fsync_ms)
 
     def _load(self, names: tuple[str, ...] = _HEAVY) -> None:
         """Import what is heavy, never across a fork: a child could not finish it, nor import it."""
@@ -287,8 +302,8 @@ class Pipeline:
         seen = [sum(column) for column in zip(*(log.seen.values() for log in self._logs))]  # noqa: B905
         drops = {f"analysis queue, priority {p}": n for p, n in self._intake.dropped.items()}
         drops.update(self._analyzer.lost if self._analyzer else {})
-        for level, count in by_level(self.lost_in_export).items():
-            drops[f"{level} records, no room before export"] = count
+        told = delivery.told_of(self.batches)
+        drops.update(told["drops"])
         if guard.swallowed.total:
             drops["internal errors swallowed"] = guard.swallowed.total
         if self._unwatched:
@@ -300,7 +315,8 @@ class Pipeline:
             "seen": seen,
             "spans": sum(span.seen.values()[0] for span in self._spans),
             "drops": drops,
-            "not_known": self._not_known(),
+            "not_known": [*told["not_known"], *self._not_known()],
+            "delivery": told.get("delivery", {}),
             "door": dict(self.door),
             "exporters": list(self.exporters),
             "ending": self._ending,
@@ -488,6 +504,18 @@ def _name_of(words: list[str]) -> str:
         if not word.startswith("-"):
             return Path(word).stem if Path(word).stem != "__main__" else Path(word).parent.name
     return "python"
+
+
+def spool_of(config: EnhancedLoggingConfig, state_dir: Path | None = None, number: int = 1) -> Spool:
+    """Return a spool in the state directory; that of a second exporter stands beside the first."""
+    place = state_dir or find_state_dir(config.state_dir, _cwd())
+    return Spool(
+        place / ("spool" if number == 1 else f"spool-{number}"),
+        cap_bytes=int(config.spool_max_mb * 1_000_000),
+        max_age_s=config.spool_max_age_s,
+        sync_each_append=config.spool_fsync_ms == 0,
+        prepare=lambda: folder.prepare(place),
+    )
 
 
 def check_packs(paths: tuple[str, ...]) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import threading
 import weakref
-from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -41,25 +40,26 @@ def attach_log_processor(provider: Any, make: Callable[[], Any]) -> bool:
     return _attach("logs", provider, "add_log_record_processor", make)
 
 
-def attach_batch_processor(provider: Any) -> None:
-    """Let our batch processor take the stock one's place in an SDK logger provider."""
+def attach_batch_processor(provider: Any, wrap: Callable[[Any], Any]) -> None:
+    """Let our batch processor take the stock one's place in an SDK logger provider.
+
+    It exports through what `wrap` makes of the stock one's exporter.
+    """
     if kind_of("logs", provider) == "sdk":
         from otel_briefing.telemetry import takeover  # noqa: PLC0415  # not without an exporter
 
         with _lock:
-            takeover.take_over(provider)
+            takeover.take_over(provider, wrap)
             _taken.add(provider)
 
 
-def lost_in_lanes(provider: Any) -> dict[int, int]:
-    """Return how many records of `provider` were lost before export, by severity number."""
-    lost: Counter[int] = Counter()
-    if provider in _taken:
-        from otel_briefing.telemetry import takeover  # noqa: PLC0415
+def batches_in(provider: Any) -> list[Any]:
+    """List our batch processors in `provider`."""
+    if provider not in _taken:
+        return []
+    from otel_briefing.telemetry import takeover  # noqa: PLC0415
 
-        for batch in takeover.replaced_in(provider):
-            lost.update(batch.dropped)
-    return lost
+    return list(takeover.batches_in(provider))
 
 
 def attach_span_processor(provider: Any, make: Callable[[], Any]) -> bool:

@@ -31,8 +31,9 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.semconv._incubating.attributes.otel_attributes import OtelComponentTypeValues
 
 from otel_briefing.telemetry import child_exit, guard
-from otel_briefing.telemetry.lanes import Lanes
+from otel_briefing.telemetry.lanes import HIGHEST, Lanes
 from otel_briefing.telemetry.priority import URGENT, priority_of
+from otel_briefing.telemetry.seen_counter import SeenCounter
 from otel_briefing.telemetry.wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.sdk._logs import ReadWriteLogRecord
     from opentelemetry.sdk._logs.export import LogRecordExporter
+
+    from otel_briefing.telemetry.account import Account
 
 CHILD_FLUSH_MS = 5_000  # how long a `multiprocessing` child may take at its end
 _NO_CONTEXT = Context()
@@ -89,15 +92,23 @@ class PriorityBatchLogRecordProcessor(BatchLogRecordProcessor):
             max_queue_size,
             _Metrics(_sdk_metrics(meter_provider or get_meter_provider(), max_queue_size)),
         )
-        self.replaced = False
+        self.replaced: Any = None  # the exporter of the processor whose place this took
 
     @classmethod
-    def in_place_of(cls, stock: BatchLogRecordProcessor) -> PriorityBatchLogRecordProcessor:
-        """Return one with the exporter, the settings and the metrics of a stock processor."""
+    def in_place_of(
+        cls,
+        stock: BatchLogRecordProcessor,
+        wrap: Callable[[Any], Any] = lambda exporter: exporter,
+    ) -> PriorityBatchLogRecordProcessor:
+        """Return one with the settings and the metrics of a stock processor, and its exporter.
+
+        That is what `wrap` makes of it.
+        """
         queue_of = stock._batch_processor
         made = cls.__new__(cls)
+        made.replaced = queue_of._exporter
         made._batch_processor = LaneWorker(
-            queue_of._exporter,  # type: ignore[arg-type]  # of the protocol that it declares
+            wrap(queue_of._exporter),
             queue_of._schedule_delay_millis,
             queue_of._max_export_batch_size,
             queue_of._export_timeout_millis,
@@ -105,7 +116,6 @@ class PriorityBatchLogRecordProcessor(BatchLogRecordProcessor):
             _Metrics(queue_of._metrics),
             watch=False,
         )
-        made.replaced = True
         return made
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
@@ -119,6 +129,16 @@ class PriorityBatchLogRecordProcessor(BatchLogRecordProcessor):
     def dropped(self) -> dict[int, int]:
         """How many records were lost for lack of room or after the end, by severity number."""
         return dict(self._batch_processor.dropped)
+
+    def account(self) -> Account | None:
+        """Return where the records are, by level; None where the exporter does not tell."""
+        worker = self._batch_processor
+        tell = getattr(worker._exporter, "account", None)
+        return tell(worker.emitted.values(), worker.gave_way) if tell is not None else None
+
+    def delivery(self) -> dict[str, Any]:
+        """Return what else an exporter that tells an account says of its work."""
+        return dict(self._batch_processor._exporter.facts())
 
     @property
     def failures(self) -> int:
@@ -179,6 +199,9 @@ class LaneWorker:
         self._metrics = metrics
         self._shutdown = False
         self._shutdown_timeout_exceeded = False
+        # An exporter that spools takes what is urgent before it is batched.
+        self._keep = getattr(exporter, "keep", None)
+        self._let_go = getattr(exporter, "let_go", None)
         self._begin()
         if watch:
             metrics.watch_queue(self)
@@ -187,6 +210,8 @@ class LaneWorker:
             os.register_at_fork(after_in_child=lambda: _in_child(me()))
 
     def _begin(self) -> None:
+        self.emitted = SeenCounter(HIGHEST + 1)  # by priority
+        self.gave_way = [0] * (HIGHEST + 1)  # by priority; what the spool has is not lost
         self.dropped: Counter[int] = Counter()
         self.failures = 0
         self.suppressed = 0
@@ -207,19 +232,23 @@ class LaneWorker:
 
     def emit(self, data: Any) -> None:
         """Append a record; wake the worker when it is urgent or a batch is full."""
-        if threading.get_ident() == self._exporting:
+        if threading.get_ident() == self._exporting or guard.is_ours():
             self.suppressed += 1  # the exporter's own words about its export would feed it
             return
         record = data.log_record
         number = record.severity_number
         severity = number._value_ if number is not None else 0
-        if self._shutdown:
-            self.dropped[severity] += 1
-            self._metrics.drop(1, "already_shutdown")
-            return
         attributes = record.attributes
         # The dict behind bounded attributes: their own look-up raises and catches for a miss.
         priority = priority_of(severity, getattr(attributes, "_dict", attributes))
+        self.emitted.add(priority)
+        if self._shutdown:
+            self.dropped[severity] += 1
+            self.gave_way[priority] += 1
+            self._metrics.drop(1, "already_shutdown")
+            return
+        if priority >= URGENT and self._keep is not None:
+            self._keep(data, priority)
         waiting = self._lanes.put(data, priority)
         if priority >= URGENT or waiting >= self._max_export_batch_size:
             self._wakeup.wake()
@@ -230,9 +259,15 @@ class LaneWorker:
             return False
         flush = _Flush(self._lanes.mark(), self._lost)
         self.waiting_flushes.append(flush)
+        began = time.monotonic()
         self._wakeup.wake()
         flush.done.wait(None if timeout_millis is None else max(0.0, timeout_millis / 1e3))
-        return flush.complete
+        if not flush.complete or self._keep is None:
+            return flush.complete
+        if timeout_millis is None:
+            timeout_millis = self._export_timeout_millis
+        left_ms = timeout_millis - (time.monotonic() - began) * 1e3
+        return bool(self._exporter.force_flush(max(0, int(left_ms))))
 
     def shutdown(self, timeout_millis: float = 30_000) -> None:
         """Export what waits, end the thread and the exporter, within `timeout_millis`."""
@@ -255,7 +290,9 @@ class LaneWorker:
         self._shutdown_timeout_exceeded = self._shutdown = True
         self._wakeup.wake()
         self._worker_thread.join(timeout_s)
-        return self._lanes.take(self._max_queue_size)
+        waiting = self._lanes.take(self._max_queue_size)
+        let_go = self._let_go
+        return [data for data in waiting if let_go is None or not let_go(data)]
 
     # The worker's thread.
 
@@ -324,11 +361,15 @@ class LaneWorker:
 
     @property
     def _lost(self) -> int:
-        return self.failures + sum(self._lanes.dropped)
+        return self.failures + self.dropped.total()
 
     def _on_dropped(self, data: Any) -> None:
+        if self._let_go is not None and self._let_go(data):
+            return
         number = data.log_record.severity_number
-        self.dropped[number._value_ if number is not None else 0] += 1
+        severity = number._value_ if number is not None else 0
+        self.dropped[severity] += 1
+        self.gave_way[priority_of(severity, data.log_record.attributes)] += 1
         self._metrics.drop(1, "queue_full")
 
     # A forked child.

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,6 +13,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from otel_briefing.telemetry import guard
 from otel_briefing.telemetry.adapt import Adapter, is_large, is_large_span, took_ns
 from otel_briefing.telemetry.priority import URGENT, priority_of
+from otel_briefing.telemetry.seen_counter import SeenCounter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,27 +61,6 @@ def _sink_or_live(sink: Sink | None) -> Sink:
             "no analysis is running: call otel_briefing.configure() first, or pass a sink"
         )
     return found
-
-
-class SeenCounter:
-    """Count by small integer key without a lock: `next` on a count is atomic.
-
-    `add(key)` counts one.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._counts = counts = [itertools.count() for _ in range(size)]
-
-        # A closure: this runs on every log call, and finds what it needs without a look-up.
-        def add(key: int) -> None:
-            next(counts[key])
-
-        self.add = add
-
-    def values(self) -> list[int]:
-        """Return what was counted, by key."""
-        # repr is the one way to read a count that neither moves it nor is deprecated.
-        return [int(repr(count)[6:-1]) for count in self._counts]
 
 
 class IssueLogProcessor(LogRecordProcessor):

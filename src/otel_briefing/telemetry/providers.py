@@ -180,13 +180,19 @@ def _describe_processor(processor: Any) -> str:
     name = type(processor).__name__
     if exporter is None:
         return name
-    if getattr(processor, "replaced", False):
+    if getattr(processor, "replaced", None) is not None:
         name += " in the place of the stock batch processor"
-    return f"{name} → {_exporter_kind(exporter)} {_endpoint(exporter)}".rstrip()
+    spooled = ", spooled" if hasattr(_raw_exporter(processor), "inner") else ""
+    return f"{name} → {_exporter_kind(exporter)} {_endpoint(exporter)}".rstrip() + spooled
 
 
 def _exporter(processor: Any) -> Any:
-    """Return the exporter that a stock processor or reader feeds; None when it cannot be seen."""
+    """Return the exporter behind a processor or reader; None when it cannot be seen."""
+    exporter = _raw_exporter(processor)
+    return getattr(exporter, "inner", exporter) if is_ours(exporter) else exporter
+
+
+def _raw_exporter(processor: Any) -> Any:
     batch = getattr(processor, "_batch_processor", None)
     for holder, name in (
         (batch, "_exporter"),

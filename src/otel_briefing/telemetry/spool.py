@@ -152,6 +152,14 @@ class Spool:
             uncounted += 0 if segment.counted else segment.size
         return Pending(items, self._shelf.bytes, uncounted)
 
+    def waiting(self) -> int:
+        """Return how many entries wait that this very process appended: neither out nor adopted."""
+        return sum(segment.waiting for segment in self._shelf if not segment.adopted)
+
+    def holds_any(self) -> bool:
+        """Tell whether there is something to read, as far as is known."""
+        return any(segment.has_waiting for segment in self._shelf)
+
     def close(self) -> None:
         """End: nothing is appended any more, what is pending may be adopted by others."""
         self._alone(self._shelf.close)
@@ -176,8 +184,9 @@ class Spool:
         return True
 
     def _take_dirty(self) -> set[Segment]:
+        """Return what is to be synced: of what is delivered nothing needs to last."""
         dirty, self._shelf.dirty = self._shelf.dirty, set()
-        return dirty
+        return {segment for segment in dirty if segment.pending}
 
     def read(self, limit_bytes: int, limit_items: int) -> list[Entry]:
         """Hand out what waits, about oldest first: until `ack`, `reject` or `release`.

@@ -65,6 +65,7 @@ class Segment:
         self._sync_each = False
         self.size = size
         self.states = bytearray()
+        self.adopted = bool(size)
         self.counted = not size  # whether `states` says what is in the file
         self.gone = False  # the file is; what is in somebody's hands may still come back
         self.newest_ns = name.created_ns
@@ -175,6 +176,11 @@ class Segment:
     def pending(self) -> int:
         """How many entries are neither done nor lost."""
         return len(self.states) - self.states.count(DONE)
+
+    @property
+    def waiting(self) -> int:
+        """How many entries wait to be handed out."""
+        return 0 if self.gone else self.states.count(WAITING)
 
     @property
     def has_waiting(self) -> bool:

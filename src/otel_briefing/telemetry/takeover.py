@@ -13,7 +13,7 @@ from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 
 from otel_briefing.telemetry import guard
 from otel_briefing.telemetry.batch import LaneWorker, PriorityBatchLogRecordProcessor
-from otel_briefing.telemetry.providers import multi_processor
+from otel_briefing.telemetry.providers import is_ours, multi_processor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,16 +22,23 @@ JOIN_S = 1.0  # a worker in the midst of an export ends by itself after it
 _OTLP = "opentelemetry.exporter.otlp."
 
 
-def take_over(provider: Any) -> None:
-    """Replace the stock processors of an SDK logger provider, now and when one is added later."""
-    _replace_all(provider, _is_stock, _ours_for)
+def take_over(provider: Any, wrap: Callable[[Any], Any]) -> None:
+    """Replace the stock processors of an SDK logger provider, now and when one is added later.
+
+    Ours export through what `wrap` makes of their exporters.
+    """
+
+    def ours_for(stock: Any) -> tuple[Any, Callable[[], None]]:
+        return _ours_for(stock, wrap)
+
+    _replace_all(provider, _is_stock, ours_for)
     if "add_log_record_processor" not in vars(provider):
         add = provider.add_log_record_processor
 
         def add_log_record_processor(processor: Any) -> None:
             add(processor)
             with guard.guarded(__name__):
-                _replace_all(provider, _is_stock, _ours_for)
+                _replace_all(provider, _is_stock, ours_for)
 
         provider.add_log_record_processor = add_log_record_processor
 
@@ -42,7 +49,7 @@ def give_back(provider: Any) -> None:
     _replace_all(provider, _took_a_place, _stock_for)
 
 
-def replaced_in(provider: Any) -> list[PriorityBatchLogRecordProcessor]:
+def batches_in(provider: Any) -> list[PriorityBatchLogRecordProcessor]:
     """List our batch processors of a provider."""
     multi, name = multi_processor("logs", provider)
     found = getattr(multi, name, ())
@@ -66,15 +73,18 @@ def _replace_all(
 def _is_stock(processor: Any) -> bool:
     exporter = getattr(getattr(processor, "_batch_processor", None), "_exporter", None)
     stock = type(processor) is BatchLogRecordProcessor
-    return stock and type(exporter).__module__.startswith(_OTLP)
+    return stock and (type(exporter).__module__.startswith(_OTLP) or is_ours(exporter))
 
 
 def _took_a_place(processor: Any) -> bool:
-    return isinstance(processor, PriorityBatchLogRecordProcessor) and processor.replaced
+    took = isinstance(processor, PriorityBatchLogRecordProcessor)
+    return took and processor.replaced is not None
 
 
-def _ours_for(stock: BatchLogRecordProcessor) -> tuple[Any, Callable[[], None]]:
-    ours = PriorityBatchLogRecordProcessor.in_place_of(stock)
+def _ours_for(
+    stock: BatchLogRecordProcessor, wrap: Callable[[Any], Any]
+) -> tuple[Any, Callable[[], None]]:
+    ours = PriorityBatchLogRecordProcessor.in_place_of(stock, wrap)
     lanes: LaneWorker = ours._batch_processor
     old: Any = stock._batch_processor
 
@@ -93,7 +103,7 @@ def _ours_for(stock: BatchLogRecordProcessor) -> tuple[Any, Callable[[], None]]:
 def _stock_for(ours: PriorityBatchLogRecordProcessor) -> tuple[Any, Callable[[], None]]:
     lanes: LaneWorker = ours._batch_processor
     stock = BatchLogRecordProcessor(
-        lanes._exporter,
+        ours.replaced,
         lanes._schedule_delay_millis,
         lanes._max_export_batch_size,
         lanes._export_timeout_millis,
@@ -105,6 +115,8 @@ def _stock_for(ours: PriorityBatchLogRecordProcessor) -> tuple[Any, Callable[[],
         lanes.emit = emit  # type: ignore[method-assign]  # as above
         for waiting in lanes.hand_over(JOIN_S):
             emit(waiting)
+        if lanes._exporter is not ours.replaced:
+            lanes._exporter.detach()  # type: ignore[attr-defined]  # of our own make
 
     return stock, end_old
 

@@ -1,0 +1,376 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The thread that delivers: what is offered live first, then what the spool holds, oldest first.
+
+It alone talks to the receiver. When that does not answer it waits, longer each time; what is
+offered meanwhile goes to the spool, which is somebody else's work.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import random
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
+
+from otel_briefing.exceptions import WireError
+from otel_briefing.telemetry import guard
+from otel_briefing.telemetry.otlp import join_request
+from otel_briefing.telemetry.parcel import Item, Parcel, chunks, to_context, to_origin
+from otel_briefing.telemetry.sender import Outcome
+from otel_briefing.telemetry.spool import RETRY_S
+from otel_briefing.telemetry.wakeup import Wakeup
+
+if TYPE_CHECKING:
+    from otel_briefing.telemetry.account import Tally
+    from otel_briefing.telemetry.sender import Answer, Sender
+    from otel_briefing.telemetry.spool import Spool
+
+REPLAY_PER_S: Final = 2_000  # records, of what waits in the spool
+REPLAY_BYTES: Final = 1 << 20
+REPLAY_ITEMS: Final = 512
+TEND_S: Final = 2.0
+FIRST_BACKOFF_S: Final = 0.25
+LONGEST_BACKOFF_S: Final = 10.0
+BARRED_S: Final = 30.0  # credentials and paths do not mend themselves
+MAX_REFUSALS: Final = 64  # in a row: then all of it is bad, and is not taken apart any further
+MUTE_FAILURES: Final = 5  # of the same records, by a sender that does not say why
+
+
+class Flush:
+    """Somebody waits until all that was taken before is delivered."""
+
+    def __init__(self, lost: int) -> None:
+        self.lost = lost
+        self.tried = False  # an attempt is under way that began after this
+        self.complete = False
+        self.done = threading.Event()
+
+
+class Courier:
+    """Deliver over one sender, from one thread. Every method is safe for any thread.
+
+    `fsync_s` is the interval at which the spool is synced; infinite for never.
+    """
+
+    def __init__(self, sender: Sender, spool: Spool, tally: Tally, fsync_s: float) -> None:
+        self._sender = sender
+        self._spool = spool
+        self._tally = tally
+        self._fsync_s = fsync_s
+        self._forked = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._live: deque[Parcel] = deque()
+        self._flushes: deque[Flush] = deque()
+        self._wakeup = Wakeup(queue.SimpleQueue)
+        self._failures = 0  # attempts in a row
+        self._refusals = 0  # in a row
+        self._retry_at = 0.0
+        self._throttled = False  # the receiver has named that time itself
+        self._replay_at = 0.0
+        self._tend_at = 0.0
+        self._sync_at = 0.0
+        self._stop_at = math.inf
+        self._mute = _Mute()
+        self.trouble = ""  # why nothing can be delivered now
+        self.trouble_since_ns = 0
+        self._thread = threading.Thread(name="OtelBriefingExporter", target=self._run, daemon=True)
+        with suppress(RuntimeError):  # the interpreter is ending: what comes goes to the spool
+            self._thread.start()
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child: what is under way is the parent's."""
+        self._forked = True
+        if self._stop_at == math.inf:
+            self._begin()
+
+    # Any thread.
+
+    def offer(self, parcel: Parcel) -> bool:
+        """Take a parcel to be sent; tell whether there is hope that it is sent at once."""
+        self._live.append(parcel)
+        self._wakeup.wake()
+        return not self._failures and self._thread.is_alive()
+
+    def withdraw(self, parcel: Parcel) -> None:
+        """Forget a parcel that was not begun."""
+        with suppress(ValueError):
+            self._live.remove(parcel)
+
+    def wake(self) -> None:
+        """Look for work."""
+        self._wakeup.wake()
+
+    def flush(self, timeout_s: float) -> bool:
+        """Try to deliver all of this process; false when an attempt fails or time runs out."""
+        flush = Flush(self._lost())
+        self._flushes.append(flush)
+        self._wakeup.wake()
+        if not self._thread.is_alive():
+            return False
+        flush.done.wait(max(0.0, timeout_s))
+        return flush.complete
+
+    def stop(self, timeout_s: float) -> None:
+        """Deliver what can be in that time, then end."""
+        deadline = time.monotonic() + timeout_s
+        self._stop_at = min(self._stop_at, deadline)
+        self._wakeup.wake()
+        if threading.current_thread() is not self._thread and self._thread.ident is not None:
+            self._thread.join(max(0.0, deadline - time.monotonic()))
+
+    # The thread.
+
+    def _run(self) -> None:
+        guard.mark_thread()
+        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        if self._forked:
+            self._sender.renew()
+        while self._stop_at == math.inf:
+            self._wakeup.wait(self._is_due, self._pause_s())
+            self._guarded_round()
+        if not self._throttled:  # one more try
+            self._failures, self._retry_at = 0, 0.0
+        while not self._failures and (self._live or self._spool.waiting()):
+            if time.monotonic() >= max(self._replay_at, self._stop_at):
+                break
+            self._guarded_round()
+        for parcel in self._live:
+            self._finish(parcel, parcel.items, [])
+        for flush in self._flushes:
+            flush.done.set()
+
+    def _guarded_round(self) -> None:
+        try:
+            self._round()
+        except Exception:  # noqa: BLE001  # whatever it is, what can be delivered goes on
+            self._failures += 1
+            self._retry_at = time.monotonic() + LONGEST_BACKOFF_S
+            guard.swallowed.add(__name__)
+
+    def _is_due(self) -> bool:
+        return self._pause_s() <= 0.0
+
+    def _pause_s(self) -> float:
+        """Return how long there is nothing to do; not positive when there is."""
+        now = time.monotonic()
+        at = min(self._tend_at, self._sync_at)
+        if self._live:
+            at = min(at, self._retry_at)
+        if self._spool.holds_any():
+            at = min(at, max(self._retry_at, self._replay_at))
+        if self._stop_at < math.inf or any(not flush.tried for flush in list(self._flushes)):
+            return 0.0
+        return max(0.0, at - now)
+
+    def _round(self) -> None:
+        """Send once, if it is time; see to the spool."""
+        flushes = list(self._flushes)
+        hurry = any(not flush.tried for flush in flushes) and not self._throttled
+        for flush in flushes:
+            flush.tried = True
+        now = time.monotonic()
+        if hurry or now >= self._retry_at:
+            if self._live:
+                self._send_live()
+            elif now >= self._replay_at and self._spool.holds_any():
+                self._replay()
+        self._answer(flushes)
+        self._upkeep()
+
+    def _answer(self, flushes: list[Flush]) -> None:
+        """Answer those whose records are out, or cannot be."""
+        out = not self._live and not self._spool.waiting()
+        for flush in flushes:
+            if out or self._failures:
+                flush.complete = out and flush.lost == self._lost()
+                self._flushes.remove(flush)
+                flush.done.set()
+
+    def _lost(self) -> int:
+        counts, tally = self._spool.counts, self._tally
+        columns = (tally.rejected, tally.given_up, counts.rejected, counts.evicted, counts.expired)
+        return sum(map(sum, columns))
+
+    def _upkeep(self) -> None:
+        now = time.monotonic()
+        if now >= self._tend_at:
+            self._tend_at = now + (0.0 if self._spool.tend() else TEND_S)
+        if now >= self._sync_at:
+            self._sync_at = now + self._fsync_s
+            if self._fsync_s < math.inf:
+                self._spool.sync()
+
+    # Sending.
+
+    def _send_live(self) -> None:
+        try:
+            parcel = self._live.popleft()
+        except IndexError:  # it was withdrawn
+            return
+        with parcel.lock:
+            parcel.begun = True
+            items = parcel.items
+        failed, rejected = items, []
+        try:
+            failed, rejected = self._send(items)
+        finally:
+            self._finish(parcel, failed, rejected)
+
+    def _finish(self, parcel: Parcel, failed: list[Item], rejected: list[tuple[Item, str]]) -> None:
+        """Write down what became of a parcel. Whoever waits for it may spool its items until then.
+
+        What failed and is not in the spool is left to the one who waits.
+        """
+        with parcel.lock:
+            self._settle(parcel.items, failed, rejected)
+            parcel.failed = [item for item in failed if item.seq is None]
+            parcel.settled.set()
+
+    def _replay(self) -> None:
+        stuck = self._mute.stuck
+        limit = 2 if stuck else REPLAY_ITEMS
+        entries = self._spool.read(min(REPLAY_BYTES, self._sender.max_bytes), limit)
+        items, foreign = [], []
+        for entry in entries:
+            try:
+                origin = to_origin(entry.context)
+                items.append(Item(entry.priority, origin, entry.payload, entry.seq))
+            except WireError:
+                foreign.append(entry.seq)
+        if foreign:
+            self._spool.reject(foreign, "its origin cannot be read")
+        failed, rejected = items, []
+        try:
+            failed, rejected = self._send(items[::-1], alone=True) if stuck else self._send(items)
+        finally:
+            self._settle(items, failed, rejected)
+        hurried = self._flushes or self._stop_at < math.inf
+        pause_s = len(items) / REPLAY_PER_S if not hurried else 0.0
+        self._replay_at = time.monotonic() + (pause_s if entries else RETRY_S)
+
+    def _settle(
+        self, items: list[Item], failed: list[Item], rejected: list[tuple[Item, str]]
+    ) -> None:
+        not_delivered = {id(item) for item in failed} | {id(item) for item, _ in rejected}
+        delivered = [item for item in items if id(item) not in not_delivered]
+        self._spool.ack([item.seq for item in delivered if item.seq is not None])
+        for item in delivered:
+            if item.seq is None:
+                self._tally.delivered[item.priority] += 1
+        self._spool.release([item.seq for item in failed if item.seq is not None])
+        for item, reason in rejected:
+            self._reject(item, reason)
+
+    def _reject(self, item: Item, reason: str) -> None:
+        """Set aside, with its reason, what nobody will ever take."""
+        seq = item.seq
+        if seq is None:
+            context = to_context(item.origin)
+            seq = self._spool.append(item.priority, item.data, context, hold=True)
+        if seq is None:
+            self._tally.rejected[item.priority] += 1
+        else:
+            self._spool.reject([seq], reason)
+
+    def _send(
+        self, items: list[Item], *, alone: bool = False
+    ) -> tuple[list[Item], list[tuple[Item, str]]]:
+        """Send items; return those to be sent again, and those that are refused, with the reason.
+
+        A request that is refused is halved, until what is wrong stands alone.
+        """
+        rejected: list[tuple[Item, str]] = []
+        todo = list(chunks(items, 0 if alone else self._sender.max_bytes))[::-1]
+        while todo:
+            chunk = todo.pop()
+            answer = self._attempt(chunk)
+            if answer.outcome is Outcome.DELIVERED:
+                self._recover(chunk, answer, rejected)
+                continue
+            poison = not self._sender.says_why and self._mute.is_poison(chunk)
+            if answer.outcome in {Outcome.RETRY, Outcome.BARRED} and not poison:
+                self._back_off(answer, len(chunk))
+                return chunk + [item for rest in reversed(todo) for item in rest], rejected
+            self._refusals += 1
+            if len(chunk) > 1 and self._refusals <= MAX_REFUSALS:
+                middle = len(chunk) // 2
+                todo += [chunk[middle:], chunk[:middle]]
+            else:
+                rejected += [(item, answer.reason) for item in chunk]
+        return [], rejected
+
+    def _attempt(self, chunk: list[Item]) -> Answer:
+        left_s = self._stop_at - time.monotonic()
+        request = join_request((item.origin, item.data) for item in chunk)
+        timeout_s = max(0.05, min(self._sender.timeout_s, left_s))
+        return self._sender.send(request, len(chunk), timeout_s)
+
+    def _recover(
+        self, chunk: list[Item], answer: Answer, rejected: list[tuple[Item, str]]
+    ) -> None:
+        self._failures = self._refusals = 0
+        self._retry_at, self._throttled = 0.0, False
+        self.trouble = ""
+        self._mute.delivered()
+        if answer.rejected > 0:
+            # It does not say which: the least important are taken to be those.
+            few = sorted(chunk, key=lambda item: item.priority)[: answer.rejected]
+            reason = f"{answer.rejected} of {len(chunk)} refused (which is not said)"
+            rejected += [(item, f"{reason}: {answer.reason}") for item in few]
+
+    def _back_off(self, answer: Answer, count: int) -> None:
+        if answer.doubtful:
+            self._tally.doubtful += count
+        if not self.trouble:
+            self.trouble_since_ns = time.time_ns()
+        self.trouble = answer.reason or answer.outcome.name
+        longest_s = LONGEST_BACKOFF_S
+        delay_s = min(longest_s, FIRST_BACKOFF_S * 2.0 ** min(self._failures, 30))
+        if answer.outcome is Outcome.BARRED:
+            delay_s = BARRED_S
+        self._failures += 1
+        delay_s *= random.uniform(0.5, 1.0)  # noqa: S311  # many processes fail at the same time
+        self._throttled = answer.retry_after_s is not None
+        if answer.retry_after_s is not None:
+            delay_s = max(delay_s, answer.retry_after_s)
+        elif self._stop_at == math.inf:
+            self._sender.renew()
+        self._retry_at = time.monotonic() + delay_s
+
+
+class _Mute:
+    """What is known of failures when a sender does not say why: is it the data or the receiver?
+
+    Records that fail again and again while others are taken are taken to be at fault.
+    """
+
+    def __init__(self) -> None:
+        self._suspect: int | None = None
+        self._failures = 0
+        self._others_delivered = False
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the oldest in the spool should be tried alone."""
+        return self._failures >= MUTE_FAILURES
+
+    def is_poison(self, chunk: list[Item]) -> bool:
+        """Note that a chunk has failed; tell whether it is to be taken apart or given up."""
+        first = chunk[0].seq
+        if first is None or first != self._suspect:
+            self._suspect, self._failures, self._others_delivered = first, 0, False
+        self._failures += 1
+        return self.stuck and self._others_delivered
+
+    def delivered(self) -> None:
+        """Note that something was taken."""
+        self._others_delivered = True
+        self._suspect = None if self._failures < MUTE_FAILURES else self._suspect

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is said of the delivery of log records: where they are, what is lost, what is in the way."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from otel_briefing.events import by_level
+from otel_briefing.telemetry.account import total
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from otel_briefing.telemetry.batch import PriorityBatchLogRecordProcessor
+
+
+def told_of(batches: Iterable[PriorityBatchLogRecordProcessor]) -> dict[str, Any]:
+    """Return `drops` by reason, whole sentences in `not_known`, and the `delivery` in numbers.
+
+    What came from a receiver stands behind a newline: it is its text, not ours.
+    """
+    drops: dict[str, int] = {}
+    said: list[str] = []
+    accounts = []
+    facts: list[dict[str, Any]] = []
+    for batch in batches:
+        account = batch.account()
+        if account is None:
+            for level, count in by_level(batch.dropped).items():
+                _add(drops, f"{level} records, no room before export", count)
+            continue
+        accounts.append(account)
+        facts.append(batch.delivery())
+        for why, numbers in account.dropped.items():
+            for level, count in numbers.items():
+                _add(drops, f"{level} records, {why}", count)
+        for level, count in account.rejected.items():
+            _add(drops, f"{level} records, refused by the receiver", count)
+        said += _sentences(account.spooled, facts[-1])
+    if not accounts:
+        return {"drops": drops, "not_known": said}
+    return {"drops": drops, "not_known": said, "delivery": {**total(accounts), "state": facts}}
+
+
+def _add(drops: dict[str, int], name: str, count: int) -> None:
+    drops[name] = drops.get(name, 0) + count
+
+
+def _sentences(spooled: dict[str, int], facts: dict[str, Any]) -> Iterator[str]:
+    waiting = ", ".join(f"{count:,} {level}" for level, count in spooled.items())
+    if facts["trouble"]:
+        since = time.strftime("%H:%M:%SZ", time.gmtime(facts["trouble_since_ns"] / 1e9))
+        what = f"{waiting} records wait on disk" if waiting else "nothing waits"
+        yield (
+            f"The receiver of the logs takes nothing since {since}; {what}. Its last answer:\n"
+            f"{facts['trouble']}"
+        )
+    missed = facts["not_written_through"]
+    if missed["too many"]:
+        yield (
+            f"{missed['too many']:,} urgent records came too fast to be written to disk one by "
+            "one: a kill would have lost those of the last batch."
+        )
+    if missed["slow disk"]:
+        yield f"{missed['slow disk']:,} urgent records were not written at once: the disk is slow."

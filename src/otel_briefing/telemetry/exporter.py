@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An OTLP exporter that loses nothing it can keep: what is not delivered waits on disk.
+
+`export` hands records to the one thread that sends (`courier`). What is not out soon is in the
+spool before `export` returns, so that whoever batches never waits for the network.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
+
+from otel_briefing.telemetry import guard
+from otel_briefing.telemetry.account import Account, Tally, account_of
+from otel_briefing.telemetry.courier import Courier
+from otel_briefing.telemetry.otlp import encode_origin, encode_record
+from otel_briefing.telemetry.parcel import Item, Parcel, to_context
+from otel_briefing.telemetry.priority import priority_of
+from otel_briefing.telemetry.sender import sender_for
+from otel_briefing.telemetry.spool import RETRY_S, Spool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from opentelemetry.sdk._logs import ReadableLogRecord
+
+PATIENCE_S: Final = 0.25  # what is not delivered by then is written to the spool
+STORM_PER_S: Final = 1_000  # urgent records that are written through; more go with their batch
+SLOW_S: Final = 0.05  # a disk that takes so long for one record ...
+SLOW_PAUSE_S: Final = 5.0  # ... is not waited for by the application for so long
+EXIT_S: Final = 5.0  # the longest that the end of a process waits for a receiver
+
+make_spool: Callable[[], Spool] | None = None  # whoever knows where it belongs puts this here
+
+
+class SpoolingLogExporter(LogRecordExporter):
+    """Export through `exporter`, an official OTLP log exporter, and keep what it cannot deliver.
+
+    What this promises, and to whom, is in docs/delivery.md. `spool` defaults to one below the state
+    directory; `fsync_ms` is how long a record may take until it is safe from a power cut (0: each
+    write waits for the medium, which is the spool's own setting; -1: never). `export` returns
+    SUCCESS for what is delivered or kept, within a quarter of a second where the disk works, and
+    never raises. `shutdown` delivers what it can, in at most 5 s. Safe from any thread and after a
+    fork: the child begins with nothing.
+
+    Raises:
+        BriefingError: no `spool` is given, and the state directory is not known.
+    """
+
+    def __init__(
+        self, exporter: LogRecordExporter, spool: Spool | None = None, *, fsync_ms: int = 500
+    ) -> None:
+        self.inner = exporter
+        self._spool = spool or _default_spool()
+        self._tally = Tally()
+        self._closed = False
+        self._window_ends = 0.0
+        self._in_window = 0
+        self._slow_until = 0.0
+        self._sender = sender_for(exporter)
+        fsync_s = fsync_ms / 1e3 if fsync_ms > 0 else math.inf
+        self._courier = Courier(self._sender, self._spool, self._tally, fsync_s)
+        if hasattr(os, "register_at_fork"):
+            me = weakref.ref(self)  # these hooks cannot be unregistered
+            os.register_at_fork(after_in_child=lambda: _in_child(me()))
+
+    # The thread of a log call.
+
+    def keep(self, record: ReadableLogRecord, priority: int) -> None:
+        """Write an urgent record to the spool before it is batched.
+
+        When this returns it survives a kill, unless too many come (`STORM_PER_S`), the disk is slow
+        or refuses: then it is kept like the others, with its batch.
+        """
+        now = time.monotonic()
+        if now >= self._window_ends:
+            self._window_ends, self._in_window = now + 1.0, 0
+        self._in_window += 1
+        if self._in_window > STORM_PER_S:
+            self._tally.too_many += 1
+        elif now < self._slow_until:
+            self._tally.too_slow += 1
+        else:
+            item = self._take(record, priority)
+            context = to_context(item.origin)
+            item.seq = self._spool.append(priority, item.data, context, hold=True)
+            vars(record)["_item"] = item
+            if time.monotonic() - now > SLOW_S:
+                self._slow_until = now + SLOW_PAUSE_S
+
+    def let_go(self, record: ReadableLogRecord) -> bool:
+        """Tell whether a record that will not be exported is in the spool; it goes out from there.
+
+        If it is not, whoever asks has to count it: it is lost.
+        """
+        item = vars(record).get("_item")
+        if item is None:
+            return False
+        if item.seq is None:
+            self._tally.taken[item.priority] -= 1
+            return False
+        self._spool.release([item.seq])
+        return True
+
+    def _take(self, record: ReadableLogRecord, priority: int) -> Item:
+        origin = encode_origin(record.resource, record.instrumentation_scope)
+        item = Item(priority, origin, encode_record(record))
+        self._tally.taken[priority] += 1
+        return item
+
+    # Whoever batches.
+
+    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
+        """Deliver a batch, or keep it; FAILURE when neither could be."""
+        items = [vars(record).get("_item") or self._take_plain(record) for record in batch]
+        if self._closed:
+            return self._keep_at_the_end(items)
+        lost = self._hand_over(items)
+        for item in lost:
+            self._tally.given_up[item.priority] += 1
+        return LogRecordExportResult.FAILURE if lost else LogRecordExportResult.SUCCESS
+
+    def _take_plain(self, record: ReadableLogRecord) -> Item:
+        number = record.log_record.severity_number
+        severity = number.value if number is not None else 0
+        return self._take(record, priority_of(severity, record.log_record.attributes))
+
+    def _hand_over(self, items: list[Item]) -> list[Item]:
+        """See to it that all are delivered or in the spool; return what could not be."""
+        while items and not self._closed:
+            parcel = Parcel(items)
+            patience_s = PATIENCE_S if self._courier.offer(parcel) else 0.0
+            while not parcel.settled.wait(patience_s):
+                if self._kept(parcel):
+                    return []
+                # Neither the receiver nor the disk takes them: nobody has room but the lanes.
+                patience_s = RETRY_S
+            items = parcel.failed
+        return self._unkept(items, hold=False)
+
+    def _kept(self, parcel: Parcel) -> bool:
+        """Put a parcel that takes long into the spool; tell whether all of it is there."""
+        with parcel.lock:
+            if parcel.settled.is_set():
+                return False
+            left = self._unkept(parcel.items, hold=parcel.begun)
+            if not parcel.begun:
+                self._spool.release([i.seq for i in parcel.items if i.seq is not None])
+                parcel.items = left
+                if not left:
+                    self._courier.withdraw(parcel)
+                    self._courier.wake()
+            return not left
+
+    def _unkept(self, items: list[Item], *, hold: bool) -> list[Item]:
+        """Append items to the spool; return those that it refused."""
+        for item in items:
+            if item.seq is None:
+                context = to_context(item.origin)
+                item.seq = self._spool.append(item.priority, item.data, context, hold=hold)
+        return [item for item in items if item.seq is None]
+
+    def _keep_at_the_end(self, items: list[Item]) -> LogRecordExportResult:
+        """Know that nothing can be done for records that come after the end."""
+        for item in items:
+            if item.seq is None:
+                self._tally.given_up[item.priority] += 1
+        return LogRecordExportResult.FAILURE
+
+    def force_flush(self, timeout_millis: float = 30_000) -> bool:
+        """Deliver all that this process has taken; true only when it is delivered.
+
+        False as soon as the receiver does not take it: then it waits on disk.
+        """
+        return not self._closed and self._courier.flush(timeout_millis / 1e3)
+
+    def shutdown(self, timeout_millis: float = 30_000) -> None:
+        """Deliver what can be, leave the rest on disk, and end the exporter."""
+        if not self._closed:
+            self.detach(timeout_millis)
+            self._sender.close()
+
+    def detach(self, timeout_millis: float = 30_000) -> None:
+        """End, but leave the exporter to its owner."""
+        if not self._closed:
+            self._courier.stop(min(EXIT_S, timeout_millis / 1e3))
+            self._closed = True
+            self._spool.close()
+
+    # What became of it.
+
+    def account(
+        self, emitted: list[int] | None = None, dropped: list[int] | None = None
+    ) -> Account:
+        """Return where the records are, by level; with what a processor before this counted.
+
+        Exact when nothing is under way.
+        """
+        counts, pending = self._spool.counts, self._spool.pending()
+        none = [0] * len(self._tally.taken)
+        return account_of(emitted or self._tally.taken, dropped or none, self._tally, counts, pending)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what else is to be said of the delivery, ready for JSON."""
+        tally, counts, pending = self._tally, self._spool.counts, self._spool.pending()
+        return {
+            "trouble": self._courier.trouble,
+            "trouble_since_ns": self._courier.trouble_since_ns if self._courier.trouble else 0,
+            "spool_bytes": pending.bytes,
+            "uncounted_bytes": pending.uncounted_bytes,
+            "disk_errors": counts.disk_errors,
+            "doubtful_requests": tally.doubtful,
+            "not_written_through": {"too many": tally.too_many, "slow disk": tally.too_slow},
+        }
+
+    def _after_fork(self) -> None:
+        self._tally.__init__()  # type: ignore[misc]  # the courier holds it too
+        self._window_ends = self._slow_until = 0.0
+        self._courier.after_fork()
+
+
+def _in_child(exporter: SpoolingLogExporter | None) -> None:
+    if exporter is not None:
+        with guard.guarded(__name__):
+            exporter._after_fork()
+
+
+def _default_spool() -> Spool:
+    if make_spool is None:
+        from otel_briefing.exceptions import BriefingError  # noqa: PLC0415
+
+        raise BriefingError("where the spool belongs is not known: pass `spool`")
+    return make_spool()
+
+
+class BriefingLogExporter(SpoolingLogExporter):
+    """The spooling exporter by name: `OTEL_LOGS_EXPORTER=briefing`.
+
+    Around the official exporter of the protocol that `OTEL_EXPORTER_OTLP_LOGS_PROTOCOL` or
+    `OTEL_EXPORTER_OTLP_PROTOCOL` names, `grpc` (as the SDK's own default is) or `http/protobuf`.
+    Keywords go to that exporter.
+    """
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(_official_exporter()(**keywords))
+
+
+def _official_exporter() -> Any:
+    from importlib import import_module  # noqa: PLC0415
+
+    names = ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+    protocol = next((os.environ[name] for name in names if os.environ.get(name)), "grpc").strip()
+    transports = {"grpc": "grpc", "http/protobuf": "http"}
+    if protocol not in transports:
+        raise ValueError(f"{names[0]}={protocol}: it must be one of {', '.join(transports)}")
+    module = f"opentelemetry.exporter.otlp.proto.{transports[protocol]}._log_exporter"
+    return import_module(module).OTLPLogExporter

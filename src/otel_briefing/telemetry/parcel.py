@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Encoded records on their way: one by one, and as what is sent together."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final
+
+from otel_briefing.exceptions import WireError
+from otel_briefing.telemetry.otlp import Origin
+from otel_briefing.telemetry.otlp_record import remember
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RECORD_OVERHEAD: Final = 8  # bytes of a request beside the record: its tag and its size
+_SIZE_BYTES: Final = 4
+
+_contexts: dict[Origin, bytes] = {}
+_origins: dict[bytes, Origin] = {}
+
+
+class Item:
+    """One encoded record; `seq` is its number in the spool, None while it is not there."""
+
+    __slots__ = ("data", "origin", "priority", "seq")
+
+    def __init__(self, priority: int, origin: Origin, data: bytes, seq: int | None = None) -> None:
+        self.priority = priority
+        self.origin = origin
+        self.data = data
+        self.seq = seq
+
+
+class Parcel:
+    """Items that somebody offers for sending. The lock guards all but `settled`."""
+
+    def __init__(self, items: list[Item]) -> None:
+        self.items = items
+        self.lock = threading.Lock()
+        self.begun = False  # it is in the hands of the one who sends
+        self.failed: list[Item] = []  # what could not be sent now and is not in the spool
+        self.settled = threading.Event()
+
+
+def to_context(origin: Origin) -> bytes:
+    """Return an origin as the spool keeps it. Safe for any thread."""
+    known = _contexts.get(origin)
+    if known is None:
+        size = len(origin.resource).to_bytes(_SIZE_BYTES, "big")
+        known = size + origin.resource + origin.scope
+        remember(_contexts, origin, known)
+    return known
+
+
+def to_origin(context: bytes) -> Origin:
+    """Return the origin that `to_context` made this of. Safe for any thread.
+
+    Raises:
+        WireError: it did not.
+    """
+    known = _origins.get(context)
+    if known is None:
+        size = int.from_bytes(context[:_SIZE_BYTES], "big")
+        if len(context) < _SIZE_BYTES + size:
+            raise WireError("no origin of records: it is shorter than it says")
+        rest = context[_SIZE_BYTES:]
+        known = Origin(rest[:size], rest[size:])
+        remember(_origins, context, known)
+    return known
+
+
+def chunks(items: list[Item], max_bytes: int) -> Iterator[list[Item]]:
+    """Cut items into requests of at most `max_bytes`, or of one item."""
+    chunk: list[Item] = []
+    origins: set[Origin] = set()
+    size = 0
+    for item in items:
+        added = len(item.data) + RECORD_OVERHEAD
+        if item.origin not in origins:
+            added += len(item.origin.resource) + len(item.origin.scope) + 2 * RECORD_OVERHEAD
+        if chunk and size + added > max_bytes:
+            yield chunk
+            chunk, origins, size = [], set(), 0
+            added = len(item.data) + len(item.origin.resource) + len(item.origin.scope)
+            added += 3 * RECORD_OVERHEAD
+        chunk.append(item)
+        origins.add(item.origin)
+        size += added
+    if chunk:
+        yield chunk
