@@ -96,7 +96,8 @@ def __getattr__(name: str) -> Any:
 def _default_spool() -> Any:
     from otel_briefing import pipeline  # noqa: PLC0415
 
-    return pipeline.spool_of(_load_config())
+    config = _load_config()
+    return pipeline.spool_of(config), config.spool_fsync_ms
 
 
 def _switched_off() -> bool:

@@ -506,7 +506,9 @@ def _name_of(words: list[str]) -> str:
     return "python"
 
 
-def spool_of(config: EnhancedLoggingConfig, state_dir: Path | None = None, number: int = 1) -> Spool:
+def spool_of(
+    config: EnhancedLoggingConfig, state_dir: Path | None = None, number: int = 1
+) -> Spool:
     """Return a spool in the state directory; that of a second exporter stands beside the first."""
     place = state_dir or find_state_dir(config.state_dir, _cwd())
     return Spool(

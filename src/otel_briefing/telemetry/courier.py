@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
 
@@ -313,9 +313,7 @@ class Courier:
         timeout_s = max(0.05, min(self._sender.timeout_s, left_s))
         return self._sender.send(request, len(chunk), timeout_s)
 
-    def _recover(
-        self, chunk: list[Item], answer: Answer, rejected: list[tuple[Item, str]]
-    ) -> None:
+    def _recover(self, chunk: list[Item], answer: Answer, rejected: list[tuple[Item, str]]) -> None:
         self._failures = self._refusals = 0
         self._retry_at, self._throttled = 0.0, False
         self.trouble = ""

@@ -35,7 +35,8 @@ SLOW_S: Final = 0.05  # a disk that takes so long for one record ...
 SLOW_PAUSE_S: Final = 5.0  # ... is not waited for by the application for so long
 EXIT_S: Final = 5.0  # the longest that the end of a process waits for a receiver
 
-make_spool: Callable[[], Spool] | None = None  # whoever knows where it belongs puts this here
+# Whoever knows where it belongs, and how often it is synced (ms), puts this here.
+make_spool: Callable[[], tuple[Spool, int]] | None = None
 
 
 class SpoolingLogExporter(LogRecordExporter):
@@ -43,7 +44,8 @@ class SpoolingLogExporter(LogRecordExporter):
 
     What this promises, and to whom, is in docs/delivery.md. `spool` defaults to one below the state
     directory; `fsync_ms` is how long a record may take until it is safe from a power cut (0: each
-    write waits for the medium, which is the spool's own setting; -1: never). `export` returns
+    write waits for the medium, which is the spool's own setting; -1: never), and configured where
+    the spool is. `export` returns
     SUCCESS for what is delivered or kept, within a quarter of a second where the disk works, and
     never raises. `shutdown` delivers what it can, in at most 5 s. Safe from any thread and after a
     fork: the child begins with nothing.
@@ -56,7 +58,9 @@ class SpoolingLogExporter(LogRecordExporter):
         self, exporter: LogRecordExporter, spool: Spool | None = None, *, fsync_ms: int = 500
     ) -> None:
         self.inner = exporter
-        self._spool = spool or _default_spool()
+        if spool is None:
+            spool, fsync_ms = _default_spool()
+        self._spool = spool
         self._tally = Tally()
         self._closed = False
         self._window_ends = 0.0
@@ -203,7 +207,9 @@ class SpoolingLogExporter(LogRecordExporter):
         """
         counts, pending = self._spool.counts, self._spool.pending()
         none = [0] * len(self._tally.taken)
-        return account_of(emitted or self._tally.taken, dropped or none, self._tally, counts, pending)
+        return account_of(
+            emitted or self._tally.taken, dropped or none, self._tally, counts, pending
+        )
 
     def facts(self) -> dict[str, Any]:
         """Return what else is to be said of the delivery, ready for JSON."""
@@ -230,7 +236,7 @@ def _in_child(exporter: SpoolingLogExporter | None) -> None:
             exporter._after_fork()
 
 
-def _default_spool() -> Spool:
+def _default_spool() -> tuple[Spool, int]:
     if make_spool is None:
         from otel_briefing.exceptions import BriefingError  # noqa: PLC0415
 
