@@ -29,7 +29,7 @@ from otel_briefing.telemetry.wakeup import Wakeup
 if TYPE_CHECKING:
     from otel_briefing.telemetry.account import Tally
     from otel_briefing.telemetry.sender import Answer, Sender
-    from otel_briefing.telemetry.spool import Spool
+    from otel_briefing.telemetry.spool import Entry, Spool
 
 REPLAY_PER_S: Final = 2_000  # records, of what waits in the spool
 REPLAY_BYTES: Final = 1 << 20
@@ -218,7 +218,7 @@ class Courier:
         with parcel.lock:
             parcel.begun = True
             items = parcel.items
-        failed, rejected = items, []
+        failed, rejected = items, list[tuple[Item, str]]()
         try:
             failed, rejected = self._send(items)
         finally:
@@ -238,23 +238,22 @@ class Courier:
         stuck = self._mute.stuck
         limit = 2 if stuck else REPLAY_ITEMS
         entries = self._spool.read(min(REPLAY_BYTES, self._sender.max_bytes), limit)
-        items, foreign = [], []
-        for entry in entries:
-            try:
-                origin = to_origin(entry.context)
-                items.append(Item(entry.priority, origin, entry.payload, entry.seq))
-            except WireError:
-                foreign.append(entry.seq)
-        if foreign:
-            self._spool.reject(foreign, "its origin cannot be read")
-        failed, rejected = items, []
+        items = [item for entry in entries if (item := self._item_of(entry)) is not None]
+        failed, rejected = items, list[tuple[Item, str]]()
         try:
             failed, rejected = self._send(items[::-1], alone=True) if stuck else self._send(items)
         finally:
             self._settle(items, failed, rejected)
         hurried = self._flushes or self._stop_at < math.inf
         pause_s = len(items) / REPLAY_PER_S if not hurried else 0.0
-        self._replay_at = time.monotonic() + (pause_s if entries else RETRY_S)
+        self._replay_at = time.monotonic() + (pause_s if items else RETRY_S)
+
+    def _item_of(self, entry: Entry) -> Item | None:
+        try:
+            return Item(entry.priority, to_origin(entry.context), entry.payload, entry.seq)
+        except WireError as error:  # another version's, or somebody else's
+            self._spool.reject([entry.seq], str(error))
+            return None
 
     def _settle(
         self, items: list[Item], failed: list[Item], rejected: list[tuple[Item, str]]
