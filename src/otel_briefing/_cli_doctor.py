@@ -37,6 +37,7 @@ _DISTRIBUTIONS = (
     "psutil",
     "pyyaml",
 )
+_WHERE = ("emitted", "adopted", "delivered", "rejected", "spooled", "queued")
 _MAY_BE_MISSING = {"opentelemetry-distro"}
 
 
@@ -60,6 +61,7 @@ def examine(page: Page) -> Report:
         "processes": _processes(page),
         "hub": _hub(page, findings),
         "drops": _drops(page, findings),
+        "delivery of logs": _delivery(page, findings),
         "versions": _versions(page, findings),
     }
     return Report(facts, findings)
@@ -238,6 +240,23 @@ def _drops(page: Page, findings: list[str]) -> dict[str, Any]:
     for name, n in counted.items():
         findings.append(f"{n:,} dropped: {name}.")
     return counted
+
+
+def _delivery(page: Page, findings: list[str]) -> dict[str, Any]:
+    """Say where the log records are: emitted + adopted is the sum of the rest."""
+    told = mapping(page.data.get("delivery"))
+    facts: dict[str, Any] = {}
+    for name in _WHERE:
+        levels = mapping(told.get(name))
+        facts[name] = {one_line(k): n for k, n in levels.items() if isinstance(n, int)}
+    for why, levels in mapping(told.get("dropped")).items():
+        facts[f"dropped, {one_line(why)}"] = dict(mapping(levels))
+    for process in map(mapping, items(page.data.get("processes"))):
+        for exporter in map(mapping, items(mapping(process.get("delivery")).get("exporters"))):
+            if trouble := one_line(exporter.get("trouble")):
+                who = f"{one_line(process.get('service'))} pid {one_line(process.get('pid'))}"
+                findings.append(f"{who} cannot deliver its logs, they wait on disk: {trouble}")
+    return facts if told else {}
 
 
 def _versions(page: Page, findings: list[str]) -> dict[str, Any]:

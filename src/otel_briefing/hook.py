@@ -172,6 +172,7 @@ class _Door:
         self._entries: list[str] = []
         self._from_environment = ""
         self._route: Route | None = None
+        self._offers_metrics = False
 
     def enter(self, entry: str, *, fill_slots: bool) -> None:
         """Attach to everything that is there; what already is attached stays as it is."""
@@ -218,8 +219,17 @@ class _Door:
         self.pipeline.door[signal] = said
         if signal == "logs":
             self.pipeline.batches = attach.batches_in(provider)
+            self._offer_metrics()
         others = [e for e in self.pipeline.exporters if e.get("signal") != signal]
         self.pipeline.exporters[:] = others + providers.exporters_of(signal, provider)
+
+    def _offer_metrics(self) -> None:
+        """Let the program's own metrics tell where its log records are, once any are exported."""
+        if self.pipeline.batches and not self._offers_metrics:
+            from otel_briefing.telemetry import delivery_metrics  # noqa: PLC0415
+
+            self._offers_metrics = True
+            delivery_metrics.offer(self.pipeline.accounts)
 
     def look_again(self) -> None:
         """Bring what the door says up to date; called from the analysis thread."""

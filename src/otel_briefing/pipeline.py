@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from otel_briefing.publisher import PagePublisher
     from otel_briefing.state.hub import Hub
     from otel_briefing.state.store import SharedStore
+    from otel_briefing.telemetry.account import Account
     from otel_briefing.telemetry.batch import PriorityBatchLogRecordProcessor
     from otel_briefing.telemetry.handler import BriefingLoggingHandler
 
@@ -160,6 +161,11 @@ class Pipeline:
         self._spools += 1
         spool = spool_of(self.config, self._place[0], self._spools)
         return SpoolingLogExporter(exporter, spool, fsync_ms=self.config.spool_fsync_ms)
+
+    def accounts(self) -> list[Account]:
+        """Return where the log records are that our batch processors took."""
+        found = (batch.account() for batch in self.batches)
+        return [account for account in found if account is not None]
 
     def _load(self, names: tuple[str, ...] = _HEAVY) -> None:
         """Import what is heavy, never across a fork: a child could not finish it, nor import it."""

@@ -17,9 +17,10 @@ from otel_briefing.briefing.service import live
 from otel_briefing.briefing.writer import PageWriter
 from otel_briefing.events import by_level
 from otel_briefing.exceptions import StateError
-from otel_briefing.issues.model import IssueState, Snapshot, Traffic
+from otel_briefing.issues.model import VANISHED, IssueState, Snapshot, Traffic
 from otel_briefing.state import folder
 from otel_briefing.state.surroundings import Surroundings
+from otel_briefing.telemetry.account import total
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -211,6 +212,9 @@ class PagePublisher:
                 who.setdefault(str(sentence), []).append(process)
         for process in _without_spans(told):
             who.setdefault(_no_spans(process), []).append(process)
+        for process, facts in told:
+            if lost := _lost_in_memory(process, facts):
+                who.setdefault(lost, []).append(process)
         said = []
         for sentence, processes in who.items():
             names = ", ".join(f"{p.service} pid {p.pid}" for p in processes[:3])
@@ -231,6 +235,16 @@ class PagePublisher:
         """Return what this process tells the others of itself."""
         return told_as_json(self._facts())
 
+    def _delivery(self) -> dict[str, Any]:
+        """Add up where the records of the living are; what the dead left, those have adopted."""
+        living = [
+            json.loads(m.facts)
+            for m in self._store.members
+            if not m.ended and m.id != self._store.me
+        ]
+        told = [facts.get("delivery") for facts in [self._facts(), *living]]
+        return total(account for account in told if account)
+
     def _extra(self) -> dict[str, Any]:
         return {
             "create_time": self._store.process.create_time,
@@ -238,12 +252,27 @@ class PagePublisher:
             "versions": {name: _version(name) for name in _DISTRIBUTIONS},
             "exporters": self._facts()["exporters"],
             "hub": self._store.trouble() or "in use",
+            "delivery": self._delivery(),
             "processes": [
                 {"process": member.process, **json.loads(member.facts)}
                 for member in self._store.members
                 if not member.ended
             ],
         }
+
+
+def _lost_in_memory(process: ProcessRun, facts: Mapping[str, Any]) -> str:
+    """Say what a process that was killed had in memory when it was last heard of."""
+    if process.ending is None or process.ending.how != VANISHED:
+        return ""
+    queued = facts.get("delivery", {}).get("queued", {})
+    count = sum(queued.values())
+    return (
+        f"It was killed: up to {count:,} of its records that were in memory when it was last heard "
+        "of never left it, and those that it logged after that, but for what was urgent."
+        if facts.get("delivery")
+        else ""
+    )
 
 
 def _without_spans(told: list[tuple[ProcessRun, Mapping[str, Any]]]) -> list[ProcessRun]:

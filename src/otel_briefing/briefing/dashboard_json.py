@@ -89,6 +89,7 @@ def dashboard(snapshot: Snapshot, extra: Mapping[str, Any] | None = None) -> dic
         "recommendations": _recommendations(page),
         "quick_actions": _quick_actions(page),
         "drops": _plain(snapshot.drops),
+        "delivery": _plain(more.get("delivery") or {}),
         "not_known": [_text(sentence) for sentence in snapshot.not_known],
     }
 
@@ -171,6 +172,7 @@ def _member(told: Mapping[str, Any]) -> dict[str, Any]:
         "door": _plain(told.get("door") or {}),
         "exporters": _plain(told.get("exporters") or []),
         "drops": _plain(told.get("drops") or {}),
+        "delivery": _plain(told.get("delivery") or {}),
     }
 
 

@@ -251,5 +251,5 @@ def blind_spots(page: Page) -> list[str]:
         lost = ", ".join(
             f"{safety.quiet(k, 80)} {n:,}" for k, n in sorted(snapshot.drops.items()) if n
         )
-        found += [f"Lost before it could be looked at: {lost}."] if lost else []
+        found += [f"Lost: {lost}."] if lost else []
     return found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from otel_briefing.telemetry.lanes import HIGHEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from otel_briefing.telemetry.spool_counts import Counts, Pending
 
@@ -33,7 +33,7 @@ class Tally:
     delivered: list[int] = dataclasses.field(default_factory=_by_priority)
     rejected: list[int] = dataclasses.field(default_factory=_by_priority)
     given_up: list[int] = dataclasses.field(default_factory=_by_priority)
-    doubtful: int = 0  # were sent again, although the receiver may have had them
+    doubtful: int = 0  # had to be sent again, although the receiver may have had them
     too_many: int = 0  # urgent ones that were not written through: they came too fast
     too_slow: int = 0  # ... the disk was too slow for the application to wait for it
 
@@ -96,18 +96,19 @@ def by_level(numbers: Iterable[int]) -> dict[str, int]:
     return {level: n for level, n in reversed(named) if n}
 
 
-def total(accounts: Iterable[Account]) -> dict[str, Any]:
-    """Add up the accounts of several exporters."""
-    sums: dict[str, Any] = {name: Counter() for name in Account._fields if name != "dropped"}
+def total(accounts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Add up accounts, as mappings, of several exporters or processes."""
+    sums: dict[str, Counter[str]] = {name: Counter() for name in Account._fields[:-1]}
     dropped: dict[str, Counter[str]] = {}
     for account in accounts:
         for name, counter in sums.items():
-            counter.update(getattr(account, name))
-        for why, numbers in account.dropped.items():
+            counter.update(account[name])
+        for why, numbers in account["dropped"].items():
             dropped.setdefault(why, Counter()).update(numbers)
-    found: dict[str, Any] = {name: dict(counter) for name, counter in sums.items()}
-    found["dropped"] = {why: dict(numbers) for why, numbers in dropped.items()}
-    return found
+    return {
+        **{name: dict(counter) for name, counter in sums.items()},
+        "dropped": {why: dict(numbers) for why, numbers in dropped.items()},
+    }
 
 
 def _sum(*columns: list[int]) -> list[int]:

@@ -30,7 +30,7 @@ def told_of(batches: Iterable[PriorityBatchLogRecordProcessor]) -> dict[str, Any
             for level, count in by_level(batch.dropped).items():
                 _add(drops, f"{level} records, no room before export", count)
             continue
-        accounts.append(account)
+        accounts.append(account._asdict())
         facts.append(batch.delivery())
         for why, numbers in account.dropped.items():
             for level, count in numbers.items():
@@ -40,7 +40,7 @@ def told_of(batches: Iterable[PriorityBatchLogRecordProcessor]) -> dict[str, Any
         said += _sentences(account.spooled, facts[-1])
     if not accounts:
         return {"drops": drops, "not_known": said}
-    return {"drops": drops, "not_known": said, "delivery": {**total(accounts), "state": facts}}
+    return {"drops": drops, "not_known": said, "delivery": {**total(accounts), "exporters": facts}}
 
 
 def _add(drops: dict[str, int], name: str, count: int) -> None:

@@ -220,7 +220,7 @@ class SpoolingLogExporter(LogRecordExporter):
             "spool_bytes": pending.bytes,
             "uncounted_bytes": pending.uncounted_bytes,
             "disk_errors": counts.disk_errors,
-            "doubtful_requests": tally.doubtful,
+            "doubtful_records": tally.doubtful,
             "not_written_through": {"too many": tally.too_many, "slow disk": tally.too_slow},
         }
 

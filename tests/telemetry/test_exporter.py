@@ -1,0 +1,416 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is not delivered is kept, what is kept is delivered, and the account comes out."""
+
+import itertools
+import logging
+import os
+import threading
+import time
+from contextlib import contextmanager
+
+import endpoint as receiver
+import pytest
+from endpoint import Endpoint
+from opentelemetry._logs import SeverityNumber
+from opentelemetry.exporter.otlp.proto.grpc._log_exporter import (
+    OTLPLogExporter as GrpcLogExporter,
+)
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import LogRecordExportResult
+from opentelemetry.sdk.resources import Resource
+
+from otel_briefing.exceptions import BriefingError
+from otel_briefing.telemetry import courier, exporter
+from otel_briefing.telemetry.batch import PriorityBatchLogRecordProcessor
+from otel_briefing.telemetry.exporter import SpoolingLogExporter
+from otel_briefing.telemetry.spool import Spool
+
+INFO, WARN, ERROR = SeverityNumber.INFO, SeverityNumber.WARN, SeverityNumber.ERROR
+LONG_S = 30
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + LONG_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    """What the tests wait for comes soon; what it does is the same."""
+    monkeypatch.setattr(courier, "FIRST_BACKOFF_S", 0.02)
+    monkeypatch.setattr(courier, "LONGEST_BACKOFF_S", 0.1)
+    monkeypatch.setattr(courier, "BARRED_S", 0.1)
+    monkeypatch.setattr(courier, "TEND_S", 0.1)
+
+
+@pytest.fixture(params=["http", "grpc"])
+def endpoint(request):
+    with Endpoint(request.param) as running:
+        yield running
+
+
+@contextmanager
+def exporting(endpoint, root, *, make=None, **spool):
+    """A logger whose records go to the endpoint, its processor, and what both write."""
+    inner = make(endpoint) if make else official(endpoint)
+    processor = PriorityBatchLogRecordProcessor(
+        SpoolingLogExporter(inner, Spool(root, **spool)), schedule_delay_millis=20
+    )
+    provider = LoggerProvider(Resource({"service.name": "shop"}), shutdown_on_exit=False)
+    provider.add_log_record_processor(processor)
+    try:
+        yield provider.get_logger("test"), processor
+    finally:
+        provider.shutdown()
+
+
+def official(endpoint, timeout=5):
+    if endpoint.protocol == "http":
+        return OTLPLogExporter(endpoint.url, timeout=timeout)
+    return GrpcLogExporter(endpoint.url, insecure=True, timeout=timeout)
+
+
+def say(logger, *bodies, severity=INFO):
+    for body in bodies:
+        logger.emit(body=body, severity_number=severity, severity_text=severity.name)
+
+
+def sums(account):
+    came = sum(account.emitted.values()) + sum(account.adopted.values())
+    parts = [account.delivered, account.rejected, account.spooled, account.queued]
+    gone = sum(sum(part.values()) for part in [*parts, *account.dropped.values()])
+    return came, gone
+
+
+def test_what_is_logged_arrives_once(endpoint, tmp_path):
+    """With everything well nothing is written but the urgent, and that is gone afterwards."""
+    with exporting(endpoint, tmp_path / "spool") as (logger, processor):
+        say(logger, *map(str, range(50)))
+        say(logger, "broken", severity=ERROR)
+        assert processor.force_flush(LONG_S * 1000)
+        account = processor.account()
+    assert sorted(endpoint.bodies()) == sorted(["broken", *map(str, range(50))])
+    assert account.emitted == account.delivered == {"ERROR": 1, "INFO": 50}
+    assert not account.spooled
+    assert not list((tmp_path / "spool").rglob("*.seg*"))
+
+
+def test_an_outage_loses_nothing(endpoint, tmp_path):
+    """Down, up again: all arrives, and meanwhile all is on disk."""
+    with exporting(endpoint, tmp_path / "spool") as (logger, processor):
+        say(logger, "before")
+        assert processor.force_flush(LONG_S * 1000)
+        endpoint.stop()
+        say(logger, *(f"info {n}" for n in range(30)))
+        say(logger, *(f"error {n}" for n in range(5)), severity=ERROR)
+        assert not processor.force_flush(LONG_S * 1000)
+        assert processor.account().spooled == {"INFO": 30, "ERROR": 5}
+        endpoint.start()
+        wait_until(lambda: not processor.account().spooled)
+        assert processor.account().delivered == {"INFO": 31, "ERROR": 5}
+    assert len(endpoint.bodies()) == len(set(endpoint.bodies())) == 36
+
+
+def test_an_urgent_record_is_on_disk_before_the_call_returns(endpoint, tmp_path):
+    """A kill at this moment would leave it to the next process."""
+    endpoint.behaviour = receiver.hang()
+    with exporting(endpoint, tmp_path / "spool") as (logger, processor):
+        say(logger, "broken", severity=ERROR)
+        files = [path.read_bytes() for path in (tmp_path / "spool").rglob("*") if path.is_file()]
+        assert any(b"broken" in data for data in files)
+        endpoint.behaviour = receiver.ok()
+        wait_until(lambda: processor.account().delivered == {"ERROR": 1})
+    assert endpoint.bodies() == ["broken"]
+
+
+def test_what_a_process_leaves_the_next_one_delivers(endpoint, tmp_path):
+    """The end does not wait for a receiver that is down; what waited goes out from the next."""
+    endpoint.stop()
+    with exporting(endpoint, tmp_path / "spool") as (logger, _):
+        say(logger, "one", "two")
+        say(logger, "three", severity=ERROR)
+    endpoint.start()
+    with exporting(endpoint, tmp_path / "spool") as (logger, processor):
+        wait_until(lambda: sum(processor.account().delivered.values()) == 3)
+        account = processor.account()
+    assert sorted(endpoint.bodies()) == ["one", "three", "two"]
+    assert account.adopted == {"INFO": 2, "ERROR": 1}
+    assert sums(account) == (3, 3)
+
+
+def test_a_poisoned_batch_costs_the_poison_alone(endpoint, tmp_path):
+    """It is halved until what is refused stands alone, and set aside with the reason."""
+    endpoint.behaviour = receiver.refuse_if(lambda bodies: "poison" in bodies)
+    with exporting(endpoint, tmp_path / "spool") as (logger, processor):
+        say(logger, *map(str, range(20)), "poison", *map(str, range(20, 40)))
+        assert not processor.force_flush(LONG_S * 1000)
+        account = processor.account()
+    assert sorted(endpoint.bodies(), key=int) == list(map(str, range(40)))
+    assert account.rejected == {"INFO": 1}
+    assert sums(account) == (41, 41)
+    (kept,) = (tmp_path / "spool" / "rejected").iterdir()
+    assert "400" in kept.read_text() or "INVALID_ARGUMENT" in kept.read_text()
+
+
+def test_a_request_that_is_too_large_is_cut(endpoint, tmp_path):
+    """The receiver's limit may be smaller than ours."""
+    endpoint.behaviour = receiver.too_large(2_000)
+    with exporting(endpoint, tmp_path / "spool") as (logger, processor):
+        say(logger, *(f"{n} " + "x" * 300 for n in range(30)), "y" * 5_000)
+        assert not processor.force_flush(LONG_S * 1000)
+        account = processor.account()
+    assert account.delivered == {"INFO": 30}
+    assert account.rejected == {"INFO": 1}
+
+
+def test_a_partial_success_is_not_sent_again(endpoint, tmp_path):
+    """The receiver says how many it did not take, and not which: they are counted."""
+    endpoint.behaviour = receiver.partial(2, "no room for these")
+    with exporting(endpoint, tmp_path / "spool") as (logger, processor):
+        say(logger, *map(str, range(10)))
+        assert not processor.force_flush(LONG_S * 1000)
+        account = processor.account()
+    assert account.rejected["INFO"] in {2, 4}  # of one request, or of each of two
+    assert sums(account) == (10, 10)
+
+
+@pytest.mark.parametrize("code", [401, 403, 404])
+def test_a_locked_door_is_not_the_fault_of_the_data(endpoint, tmp_path, code):
+    """Credentials and paths get mended: what waited arrives then."""
+    endpoint.behaviour = receiver.status(code)
+    with exporting(endpoint, tmp_path / "spool") as (logger, processor):
+        say(logger, "one", "two")
+        assert not processor.force_flush(LONG_S * 1000)
+        assert processor.account().spooled == {"INFO": 2}
+        assert processor.delivery()["trouble"]
+        endpoint.behaviour = receiver.ok()
+        wait_until(lambda: processor.account().delivered == {"INFO": 2})
+        assert not processor.delivery()["trouble"]
+
+
+def test_the_receiver_names_the_time_to_come_back(endpoint, tmp_path):
+    """Nothing is sent before; a flush does not push either."""
+    endpoint.behaviour = receiver.status(429, retry_after=3600)
+    with exporting(endpoint, tmp_path / "spool") as (logger, processor):
+        say(logger, "one")
+        assert not processor.force_flush(LONG_S * 1000)
+        asked = endpoint.requests
+        say(logger, "two")
+        assert not processor.force_flush(LONG_S * 1000)
+        assert endpoint.requests == asked
+        assert processor.account().spooled == {"INFO": 2}
+
+
+@pytest.mark.parametrize("accept", [True, False])
+def test_what_may_have_arrived_is_sent_again_and_counted(endpoint, tmp_path, accept):
+    """Twice is better than never; how often it may have been is known."""
+    endpoint.behaviour = receiver.reset(accept=accept)
+    with exporting(endpoint, tmp_path / "spool") as (logger, processor):
+        say(logger, "one")
+        assert not processor.force_flush(LONG_S * 1000)
+        assert processor.delivery()["doubtful_records"] >= 1
+        endpoint.behaviour = receiver.ok()
+        wait_until(lambda: processor.account().delivered == {"INFO": 1})
+    assert set(endpoint.bodies()) == {"one"}
+
+
+def test_a_receiver_that_hangs_holds_up_nobody(endpoint, tmp_path):
+    """The batches go to disk, the flush comes back in its time, the end in its own."""
+    endpoint.behaviour = receiver.hang()
+
+    def impatient(endpoint):
+        return official(endpoint, timeout=0.5)
+
+    with exporting(endpoint, tmp_path / "spool", make=impatient) as (logger, processor):
+        for number in range(5):
+            say(logger, f"info {number}")
+            assert not processor.force_flush(50)
+        wait_until(lambda: processor.account().spooled == {"INFO": 5})
+        endpoint.behaviour = receiver.ok()
+        wait_until(lambda: processor.account().delivered == {"INFO": 5})
+
+
+def test_a_flush_is_true_only_when_all_is_delivered(endpoint, tmp_path):
+    """On disk is not delivered."""
+    with exporting(endpoint, tmp_path / "spool") as (logger, processor):
+        say(logger, "one")
+        assert processor.force_flush(LONG_S * 1000)
+        endpoint.stop()
+        say(logger, "two")
+        assert not processor.force_flush(LONG_S * 1000)
+        endpoint.start()
+        wait_until(lambda: processor.force_flush(LONG_S * 1000))
+        assert endpoint.bodies() == ["one", "two"]
+
+
+def test_without_a_disk_what_waits_stays_in_memory(endpoint, tmp_path):
+    """The folder cannot be made: the lanes hold what they can, and it is delivered later."""
+    (tmp_path / "file").write_text("")
+    endpoint.stop()
+    with exporting(endpoint, tmp_path / "file" / "spool") as (logger, processor):
+        say(logger, "one", "two")
+        say(logger, "three", severity=ERROR)
+        assert not processor.force_flush(200)
+        assert sum(processor.account().queued.values()) == 3
+        endpoint.start()
+        wait_until(lambda: sum(processor.account().delivered.values()) == 3)
+        assert sums(processor.account()) == (3, 3)
+
+
+def test_without_disk_and_receiver_the_end_counts_the_loss(endpoint, tmp_path):
+    """Nothing can be done; it is said."""
+    (tmp_path / "file").write_text("")
+    endpoint.stop()
+    with exporting(endpoint, tmp_path / "file" / "spool") as (logger, processor):
+        say(logger, "one", "two")
+        say(logger, "three", severity=ERROR)
+    account = processor.account()
+    assert sum(sum(numbers.values()) for numbers in account.dropped.values()) == 3
+    assert sums(account) == (3, 3)
+
+
+def test_a_storm_is_written_in_batches_and_said(endpoint, tmp_path, monkeypatch):
+    """Above the rate an urgent record is kept like the others."""
+    monkeypatch.setattr(exporter, "STORM_PER_S", 3)
+    with exporting(endpoint, tmp_path / "spool") as (logger, processor):
+        say(logger, *map(str, range(100)), severity=ERROR)
+        assert processor.force_flush(LONG_S * 1000)
+        assert processor.delivery()["not_written_through"]["too many"] > 0
+        assert processor.account().delivered == {"ERROR": 100}
+
+
+def test_what_gives_way_in_memory_is_still_on_disk(endpoint, tmp_path):
+    """An urgent record that the lanes have no room for goes out from the spool."""
+    release = threading.Event()
+
+    class Held(SpoolingLogExporter):
+        def export(self, batch):
+            release.wait(LONG_S)
+            return super().export(batch)
+
+    processor = PriorityBatchLogRecordProcessor(
+        Held(official(endpoint), Spool(tmp_path / "spool")), 20, 4, max_queue_size=8
+    )
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(processor)
+    say(provider.get_logger("test"), *map(str, range(30)), severity=ERROR)
+    release.set()
+    wait_until(lambda: processor.account().delivered == {"ERROR": 30})
+    provider.shutdown()
+    assert not processor.dropped
+    assert sorted(endpoint.bodies(), key=int) == list(map(str, range(30)))
+
+
+def test_under_a_stock_processor_it_keeps_too(endpoint, tmp_path):
+    """The exporter alone, as somebody would put it together by hand."""
+    spooling = SpoolingLogExporter(official(endpoint), Spool(tmp_path / "spool"))
+    record = _readable("by hand")
+    endpoint.stop()
+    assert spooling.export([record]) is LogRecordExportResult.SUCCESS
+    assert not spooling.force_flush(1000)
+    endpoint.start()
+    wait_until(lambda: spooling.force_flush(1000))
+    spooling.shutdown()
+    assert spooling.export([record]) is LogRecordExportResult.FAILURE
+    assert endpoint.bodies() == ["by hand"]
+
+
+def _readable(body):
+    kept = []
+
+    class Keep(PriorityBatchLogRecordProcessor):
+        def __init__(self):
+            pass
+
+        def on_emit(self, log_record):
+            kept.append(log_record)
+
+        def shutdown(self):
+            pass
+
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(Keep())
+    say(provider.get_logger("test"), body)
+    from otel_briefing.telemetry.batch import readable  # noqa: PLC0415
+
+    return readable(kept[0])
+
+
+def test_a_forked_child_delivers_its_own_and_nothing_of_its_parent(tmp_path):
+    """It begins with nothing; what it could not deliver its parent adopts when it is dead."""
+    with Endpoint("http") as endpoint:
+        endpoint.stop()
+        with exporting(endpoint, tmp_path / "spool") as (logger, processor):
+            say(logger, "of the parent")
+            say(logger, "urgent of the parent", severity=ERROR)
+            assert not processor.force_flush(LONG_S * 1000)
+            pid = os.fork()
+            if not pid:
+                say(logger, "of the child", severity=ERROR)
+                os._exit(0 if processor.account().emitted == {"ERROR": 1} else 1)
+            assert os.waitpid(pid, 0)[1] == 0
+            endpoint.start()
+            wait_until(lambda: len(endpoint.bodies()) == 3)
+            wait_until(lambda: sum(processor.account().delivered.values()) == 3)
+            assert processor.account().adopted == {"ERROR": 1}
+        assert len(endpoint.bodies()) == 3
+
+
+def test_an_exporter_that_does_not_say_why_loses_the_poison_alone(tmp_path, monkeypatch):
+    """Only FAILURE is known: what fails while others are taken is taken to be at fault."""
+    monkeypatch.setattr(courier, "FIRST_BACKOFF_S", 0.001)
+    monkeypatch.setattr(courier, "LONGEST_BACKOFF_S", 0.001)
+
+    class Own(OTLPLogExporter):
+        def export(self, batch):
+            if any(record.log_record.body == "poison" for record in batch):
+                return LogRecordExportResult.FAILURE
+            return super().export(batch)
+
+    with Endpoint("http") as endpoint:
+        with exporting(endpoint, tmp_path / "spool", make=lambda e: Own(e.url)) as (logger, p):
+            say(logger, "one", "poison", "two")
+            counter = itertools.count(10)
+
+            def settled():
+                say(logger, str(next(counter)))
+                p.force_flush(200)
+                return p.account().rejected == {"INFO": 1}
+
+            wait_until(settled)
+            wait_until(lambda: p.force_flush(1000))
+        assert {"one", "two"} <= set(endpoint.bodies())
+        assert "poison" not in endpoint.bodies()
+
+
+def test_where_the_spool_belongs_must_be_known():
+    """Without a running system and without a spool there is nothing to guess."""
+    before, exporter.make_spool = exporter.make_spool, None
+    try:
+        with pytest.raises(BriefingError, match="pass `spool`"):
+            SpoolingLogExporter(OTLPLogExporter("http://127.0.0.1:1/"))
+    finally:
+        exporter.make_spool = before
+
+
+def test_what_an_exporter_logs_of_its_own_trouble_is_not_exported(tmp_path):
+    """It would feed itself; the stock exporters warn of each failure."""
+    with Endpoint("http") as endpoint:
+        endpoint.stop()
+        with exporting(endpoint, tmp_path / "spool") as (logger, processor):
+
+            class Handler(logging.Handler):
+                def emit(self, record):
+                    say(logger, record.getMessage())
+
+            handler = Handler()
+            logging.getLogger("opentelemetry").addHandler(handler)
+            try:
+                say(logger, "one")
+                assert not processor.force_flush(LONG_S * 1000)
+                assert processor.account().emitted == {"INFO": 1}
+            finally:
+                logging.getLogger("opentelemetry").removeHandler(handler)
