@@ -8,9 +8,7 @@ import threading
 import time
 from contextlib import contextmanager
 
-import endpoint as receiver
 import pytest
-from endpoint import Endpoint
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.exporter.otlp.proto.grpc._log_exporter import (
     OTLPLogExporter as GrpcLogExporter,
@@ -20,6 +18,8 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import LogRecordExportResult
 from opentelemetry.sdk.resources import Resource
 
+import endpoint as receiver
+from endpoint import Endpoint
 from otel_briefing.exceptions import BriefingError
 from otel_briefing.telemetry import courier, exporter
 from otel_briefing.telemetry.batch import PriorityBatchLogRecordProcessor
