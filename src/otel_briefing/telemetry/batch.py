@@ -267,7 +267,8 @@ class LaneWorker:
         if timeout_millis is None:
             timeout_millis = self._export_timeout_millis
         left_ms = timeout_millis - (time.monotonic() - began) * 1e3
-        return bool(self._exporter.force_flush(max(0, int(left_ms))))
+        out: bool = self._exporter.force_flush(max(0, int(left_ms)))
+        return out and flush.lost == self._lost
 
     def shutdown(self, timeout_millis: float = 30_000) -> None:
         """Export what waits, end the thread and the exporter, within `timeout_millis`."""
@@ -275,6 +276,8 @@ class LaneWorker:
             return
         deadline = time.monotonic() + timeout_millis / 1e3
         self._shutdown = True
+        if self._keep is not None:
+            self._exporter.prepare_end()  # type: ignore[attr-defined]
         self._wakeup.wake()
         if threading.current_thread() is not self._worker_thread:
             self._worker_thread.join(timeout_millis / 1e3)
@@ -361,7 +364,8 @@ class LaneWorker:
 
     @property
     def _lost(self) -> int:
-        return self.failures + self.dropped.total()
+        behind: int = self._exporter.lost if self._keep is not None else 0  # type: ignore[attr-defined]
+        return self.failures + self.dropped.total() + behind
 
     def _on_dropped(self, data: Any) -> None:
         if self._let_go is not None and self._let_go(data):

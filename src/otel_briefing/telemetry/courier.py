@@ -110,13 +110,20 @@ class Courier:
 
     def flush(self, timeout_s: float) -> bool:
         """Try to deliver all of this process; false when an attempt fails or time runs out."""
-        flush = Flush(self._lost())
+        flush = Flush(self.lost)
         self._flushes.append(flush)
         self._wakeup.wake()
         if not self._thread.is_alive():
             return False
         flush.done.wait(max(0.0, timeout_s))
         return flush.complete
+
+    @property
+    def lost(self) -> int:
+        """How many records will never be delivered."""
+        counts, tally = self._spool.counts, self._tally
+        columns = (tally.rejected, tally.given_up, counts.rejected, counts.evicted, counts.expired)
+        return sum(map(sum, columns))
 
     def stop(self, timeout_s: float) -> None:
         """Deliver what can be in that time, then end."""
@@ -190,14 +197,9 @@ class Courier:
         out = not self._live and not self._spool.waiting()
         for flush in flushes:
             if out or self._failures:
-                flush.complete = out and flush.lost == self._lost()
+                flush.complete = out and flush.lost == self.lost
                 self._flushes.remove(flush)
                 flush.done.set()
-
-    def _lost(self) -> int:
-        counts, tally = self._spool.counts, self._tally
-        columns = (tally.rejected, tally.given_up, counts.rejected, counts.evicted, counts.expired)
-        return sum(map(sum, columns))
 
     def _upkeep(self) -> None:
         now = time.monotonic()
@@ -235,8 +237,8 @@ class Courier:
             parcel.settled.set()
 
     def _replay(self) -> None:
-        stuck = self._mute.stuck
-        limit = 2 if stuck else REPLAY_ITEMS
+        stuck = self._mute.suspects
+        limit = 2 if stuck else self._mute.limit
         entries = self._spool.read(min(REPLAY_BYTES, self._sender.max_bytes), limit)
         items = [item for entry in entries if (item := self._item_of(entry)) is not None]
         failed, rejected = items, list[tuple[Item, str]]()
@@ -294,7 +296,8 @@ class Courier:
             if answer.outcome is Outcome.DELIVERED:
                 self._recover(chunk, answer, rejected)
                 continue
-            poison = not self._sender.says_why and self._mute.is_poison(chunk)
+            mute = not self._sender.says_why and answer.outcome is Outcome.RETRY
+            poison = mute and self._mute.is_poison(chunk)
             if answer.outcome in {Outcome.RETRY, Outcome.BARRED} and not poison:
                 self._back_off(answer, len(chunk))
                 return chunk + [item for rest in reversed(todo) for item in rest], rejected
@@ -316,7 +319,7 @@ class Courier:
         self._failures = self._refusals = 0
         self._retry_at, self._throttled = 0.0, False
         self.trouble = ""
-        self._mute.delivered()
+        self._mute.delivered(chunk)
         if answer.rejected > 0:
             # It does not say which: the least important are taken to be those.
             few = sorted(chunk, key=lambda item: item.priority)[: answer.rejected]
@@ -346,28 +349,36 @@ class Courier:
 class _Mute:
     """What is known of failures when a sender does not say why: is it the data or the receiver?
 
-    Records that fail again and again while others are taken are taken to be at fault.
+    Less is sent at once after each failure. A record that fails alone, again and again, is at fault
+    when another one was taken just before.
     """
 
     def __init__(self) -> None:
-        self._suspect: int | None = None
+        self.limit = REPLAY_ITEMS
+        self._head: int | None = None  # what failed alone
         self._failures = 0
-        self._others_delivered = False
+        self._taken = False  # something, since the last failure
 
     @property
-    def stuck(self) -> bool:
-        """Whether the oldest in the spool should be tried alone."""
+    def suspects(self) -> bool:
+        """Whether the oldest in the spool may be at fault: the next one is to be tried before it."""
         return self._failures >= MUTE_FAILURES
 
     def is_poison(self, chunk: list[Item]) -> bool:
-        """Note that a chunk has failed; tell whether it is to be taken apart or given up."""
-        first = chunk[0].seq
-        if first is None or first != self._suspect:
-            self._suspect, self._failures, self._others_delivered = first, 0, False
+        """Note that a chunk has failed; tell whether it is at fault itself."""
+        self.limit = max(1, self.limit // 4)
+        taken, self._taken = self._taken, False
+        seq = chunk[0].seq
+        if len(chunk) > 1 or seq is None or (self.suspects and seq != self._head):
+            return False
+        if seq != self._head:
+            self._head, self._failures = seq, 0
         self._failures += 1
-        return self.stuck and self._others_delivered
+        return self.suspects and taken
 
-    def delivered(self) -> None:
-        """Note that something was taken."""
-        self._others_delivered = True
-        self._suspect = None if self._failures < MUTE_FAILURES else self._suspect
+    def delivered(self, chunk: list[Item]) -> None:
+        """Note that a chunk was taken."""
+        self.limit = min(REPLAY_ITEMS, self.limit * 4)
+        self._taken = True
+        if chunk[0].seq == self._head:
+            self._head, self._failures = None, 0

@@ -33,6 +33,7 @@ PATIENCE_S: Final = 0.25  # what is not delivered by then is written to the spoo
 STORM_PER_S: Final = 1_000  # urgent records that are written through; more go with their batch
 SLOW_S: Final = 0.05  # a disk that takes so long for one record ...
 SLOW_PAUSE_S: Final = 5.0  # ... is not waited for by the application for so long
+LAST_TRY_S: Final = 1.0  # of what the disk refuses, at the end
 EXIT_S: Final = 5.0  # the longest that the end of a process waits for a receiver
 
 # Whoever knows where it belongs, and how often it is synced (ms), puts this here.
@@ -63,6 +64,7 @@ class SpoolingLogExporter(LogRecordExporter):
         self._spool = spool
         self._tally = Tally()
         self._closed = False
+        self._ends_at = math.inf
         self._window_ends = 0.0
         self._in_window = 0
         self._slow_until = 0.0
@@ -142,8 +144,10 @@ class SpoolingLogExporter(LogRecordExporter):
             while not parcel.settled.wait(patience_s):
                 if self._kept(parcel):
                     return []
+                if self._given_up(parcel):
+                    return parcel.items
                 # Neither the receiver nor the disk takes them: nobody has room but the lanes.
-                patience_s = RETRY_S
+                patience_s = min(RETRY_S, max(0.01, self._ends_at - time.monotonic()))
             items = parcel.failed
         return self._unkept(items, hold=False)
 
@@ -161,6 +165,14 @@ class SpoolingLogExporter(LogRecordExporter):
                     self._courier.wake()
             return not left
 
+    def _given_up(self, parcel: Parcel) -> bool:
+        """Take back, at the end, what can neither be kept nor be sent."""
+        with parcel.lock:
+            if parcel.begun or time.monotonic() < self._ends_at:
+                return False
+            self._courier.withdraw(parcel)
+            return True
+
     def _unkept(self, items: list[Item], *, hold: bool) -> list[Item]:
         """Append items to the spool; return those that it refused."""
         for item in items:
@@ -175,6 +187,10 @@ class SpoolingLogExporter(LogRecordExporter):
             if item.seq is None:
                 self._tally.given_up[item.priority] += 1
         return LogRecordExportResult.FAILURE
+
+    def prepare_end(self) -> None:
+        """Know that the end is near: from now on nothing that cannot be kept is waited for long."""
+        self._ends_at = time.monotonic() + LAST_TRY_S
 
     def force_flush(self, timeout_millis: float = 30_000) -> bool:
         """Deliver all that this process has taken; true only when it is delivered.
@@ -197,6 +213,11 @@ class SpoolingLogExporter(LogRecordExporter):
             self._spool.close()
 
     # What became of it.
+
+    @property
+    def lost(self) -> int:
+        """How many records will never be delivered."""
+        return self._courier.lost
 
     def account(
         self, emitted: list[int] | None = None, dropped: list[int] | None = None
@@ -227,6 +248,7 @@ class SpoolingLogExporter(LogRecordExporter):
     def _after_fork(self) -> None:
         self._tally.__init__()  # type: ignore[misc]  # the courier holds it too
         self._window_ends = self._slow_until = 0.0
+        self._ends_at = math.inf
         self._courier.after_fork()
 
 
