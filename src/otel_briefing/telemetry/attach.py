@@ -40,7 +40,9 @@ def attach_log_processor(provider: Any, make: Callable[[], Any]) -> bool:
     return _attach("logs", provider, "add_log_record_processor", make)
 
 
-def attach_batch_processor(provider: Any, wrap: Callable[[Any], Any]) -> None:
+def attach_batch_processor(
+    provider: Any, wrap: Callable[[Any], Any] = lambda exporter: exporter
+) -> None:
     """Let our batch processor take the stock one's place in an SDK logger provider.
 
     It exports through what `wrap` makes of the stock one's exporter.

@@ -361,7 +361,7 @@ class _Mute:
 
     @property
     def suspects(self) -> bool:
-        """Whether the oldest in the spool may be at fault: the next one is to be tried before it."""
+        """Whether the oldest in the spool may be at fault: the next one is tried before it."""
         return self._failures >= MUTE_FAILURES
 
     def is_poison(self, chunk: list[Item]) -> bool:
