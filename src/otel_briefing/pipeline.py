@@ -64,6 +64,7 @@ class Pipeline:
         self.exporters: list[dict[str, Any]] = []
         self.batches: list[PriorityBatchLogRecordProcessor] = []  # ours, that export
         self._spools = 0
+        self._under_way = False  # records, when the last page was written
         self.min_severity = _SEVERITIES[config.analysis_min_severity]
         self._logs: list[processors.IssueLogProcessor] = []
         self._spans: list[processors.IssueSpanProcessor] = []
@@ -309,6 +310,7 @@ class Pipeline:
         drops = {f"analysis queue, priority {p}": n for p, n in self._intake.dropped.items()}
         drops.update(self._analyzer.lost if self._analyzer else {})
         told = delivery.told_of(self.batches)
+        self._under_way = any(told.get("delivery", {}).get("queued", ()))
         drops.update(told["drops"])
         if guard.swallowed.total:
             drops["internal errors swallowed"] = guard.swallowed.total
@@ -389,7 +391,7 @@ class Pipeline:
                     self._mark_ending()
                 self._engine.stop(STOP_S)
                 other = said is not None and said[1:] != (self._ending or said)[1:]
-                self._engine.finish(STOP_S, news=other)
+                self._engine.finish(STOP_S, news=other or self._under_way)
             self._stopped = True
             self._crashes.remember_interrupt()
             self._crashes.uninstall()
