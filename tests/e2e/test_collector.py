@@ -43,6 +43,24 @@ def test_logs_spans_and_metrics_arrive(
     assert run.issue_counts("pool exhausted") == [1]
 
 
+def test_the_spooling_exporter_can_be_asked_for_by_name(
+    with_distro: Environment, collector: Collector
+) -> None:
+    """`OTEL_LOGS_EXPORTER=briefing` is OTLP with a spool, and a record leaves once."""
+    run = with_distro.run(
+        "signals.py",
+        OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf",
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.http,
+        OTEL_LOGS_EXPORTER="briefing",
+    )
+    assert run.returncode == 0
+    wait_for(collector.logs)
+    assert [log["name"] for log in collector.logs()] == ["pool exhausted after 4.0 s"]
+    assert "OTLPLogExporter (http/protobuf)" in run.door["logs"]
+    assert "spooled" in run.door["logs"]
+    assert run.dashboard["delivery"]["delivered"] == {"ERROR": 1}
+
+
 def test_a_collector_that_is_down_costs_the_program_nothing(with_distro: Environment) -> None:
     """With nobody listening the program ends well, and the page has the failure."""
     run = with_distro.run(
