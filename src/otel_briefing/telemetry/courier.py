@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from otel_briefing.telemetry.sender import Answer, Sender
     from otel_briefing.telemetry.spool import Entry, Spool
 
+PATIENCE_S: Final = 0.25  # what is not delivered by then is better kept on disk
 REPLAY_PER_S: Final = 2_000  # records, of what waits in the spool
 REPLAY_BYTES: Final = 1 << 20
 REPLAY_ITEMS: Final = 512
@@ -78,6 +79,8 @@ class Courier:
         self._tend_at = 0.0
         self._sync_at = 0.0
         self._stop_at = math.inf
+        self._ended = False
+        self._busy_since = math.inf
         self._mute = _Mute()
         self.trouble = ""  # why nothing can be delivered now
         self.trouble_since_ns = 0
@@ -93,11 +96,14 @@ class Courier:
 
     # Any thread.
 
-    def offer(self, parcel: Parcel) -> bool:
-        """Take a parcel to be sent; tell whether there is hope that it is sent at once."""
+    def offer(self, parcel: Parcel) -> float:
+        """Take a parcel to be sent; return for how many seconds it is worth to wait for that."""
         self._live.append(parcel)
         self._wakeup.wake()
-        return not self._failures and self._thread.is_alive()
+        if self._failures or self._ended or not self._thread.is_alive():
+            return 0.0
+        busy_s = time.monotonic() - self._busy_since  # infinitely negative when it is not
+        return max(0.0, PATIENCE_S - max(0.0, busy_s))
 
     def withdraw(self, parcel: Parcel) -> None:
         """Forget a parcel that was not begun."""
@@ -113,7 +119,7 @@ class Courier:
         flush = Flush(self.lost)
         self._flushes.append(flush)
         self._wakeup.wake()
-        if not self._thread.is_alive():
+        if self._ended or not self._thread.is_alive():
             return False
         flush.done.wait(max(0.0, timeout_s))
         return flush.complete
@@ -143,16 +149,24 @@ class Courier:
         while self._stop_at == math.inf:
             self._wakeup.wait(self._is_due, self._pause_s())
             self._guarded_round()
-        if not self._throttled:  # one more try
-            self._failures, self._retry_at = 0, 0.0
-        while not self._failures and (self._live or self._spool.waiting()):
-            if time.monotonic() >= max(self._replay_at, self._stop_at):
-                break
-            self._guarded_round()
-        for parcel in self._live:
+        self._deliver_last()
+        self._ended = True
+        while self._live:
+            parcel = self._live.popleft()
             self._finish(parcel, parcel.items, [])
-        for flush in self._flushes:
-            flush.done.set()
+        while self._flushes:
+            self._flushes.popleft().done.set()
+
+    def _deliver_last(self) -> None:
+        """Try once more, and go on for as long as that succeeds and there is time."""
+        if not self._throttled:
+            self._failures, self._retry_at = 0, 0.0
+        self._replay_at = 0.0
+        while not self._failures and (self._live or self._spool.waiting()):
+            now = time.monotonic()
+            if now >= self._stop_at or (not self._live and now < self._replay_at):
+                return
+            self._guarded_round()
 
     def _guarded_round(self) -> None:
         try:
@@ -168,7 +182,7 @@ class Courier:
     def _pause_s(self) -> float:
         """Return how long there is nothing to do; not positive when there is."""
         now = time.monotonic()
-        at = min(self._tend_at, self._sync_at)
+        at = min(self._tend_at, self._sync_at if self._spool.is_dirty else math.inf)
         if self._live:
             at = min(at, self._retry_at)
         if self._spool.holds_any():
@@ -313,7 +327,11 @@ class Courier:
         left_s = self._stop_at - time.monotonic()
         request = join_request((item.origin, item.data) for item in chunk)
         timeout_s = max(0.05, min(self._sender.timeout_s, left_s))
-        return self._sender.send(request, len(chunk), timeout_s)
+        self._busy_since = time.monotonic()
+        try:
+            return self._sender.send(request, len(chunk), timeout_s)
+        finally:
+            self._busy_since = math.inf
 
     def _recover(self, chunk: list[Item], answer: Answer, rejected: list[tuple[Item, str]]) -> None:
         self._failures = self._refusals = 0

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk._logs import ReadableLogRecord
 
-PATIENCE_S: Final = 0.25  # what is not delivered by then is written to the spool
 STORM_PER_S: Final = 1_000  # urgent records that are written through; more go with their batch
 SLOW_S: Final = 0.05  # a disk that takes so long for one record ...
 SLOW_PAUSE_S: Final = 5.0  # ... is not waited for by the application for so long
@@ -140,7 +139,7 @@ class SpoolingLogExporter(LogRecordExporter):
         """See to it that all are delivered or in the spool; return what could not be."""
         while items and not self._closed:
             parcel = Parcel(items)
-            patience_s = PATIENCE_S if self._courier.offer(parcel) else 0.0
+            patience_s = self._courier.offer(parcel)
             while not parcel.settled.wait(patience_s):
                 if self._kept(parcel):
                     return []

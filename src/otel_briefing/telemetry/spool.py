@@ -156,6 +156,11 @@ class Spool:
         """Return how many entries wait that this very process appended: neither out nor adopted."""
         return sum(segment.waiting for segment in self._shelf if not segment.adopted)
 
+    @property
+    def is_dirty(self) -> bool:
+        """Whether something was written since the last `sync`."""
+        return bool(self._shelf.dirty)
+
     def holds_any(self) -> bool:
         """Tell whether there is something to read, as far as is known."""
         return any(segment.has_waiting for segment in self._shelf)
