@@ -160,8 +160,16 @@ class Pipeline:
         if not (self.config.spool_enabled and is_otlp(exporter)):
             return exporter
         self._spools += 1
-        spool = spool_of(self.config, self._place[0], self._spools)
-        return SpoolingLogExporter(exporter, spool, fsync_ms=self.config.spool_fsync_ms)
+        config = self.config
+        spool = spool_of(config, self._place[0], self._spools)
+        spooling = SpoolingLogExporter(exporter, spool, fsync_ms=config.spool_fsync_ms)
+
+        def adjust(_changed: frozenset[str]) -> None:
+            spool.limit(**_limits(config))
+            spooling.sync_every(config.spool_fsync_ms)
+
+        config.subscribe(adjust)
+        return spooling
 
     def accounts(self) -> list[Account]:
         """Return where the log records are that our batch processors took."""
@@ -521,11 +529,17 @@ def spool_of(
     place = state_dir or find_state_dir(config.state_dir, _cwd())
     return Spool(
         place / ("spool" if number == 1 else f"spool-{number}"),
-        cap_bytes=int(config.spool_max_mb * 1_000_000),
-        max_age_s=config.spool_max_age_s,
-        sync_each_append=config.spool_fsync_ms == 0,
         prepare=lambda: folder.prepare(place),
+        **_limits(config),
     )
+
+
+def _limits(config: EnhancedLoggingConfig) -> dict[str, Any]:
+    return {
+        "cap_bytes": int(config.spool_max_mb * 1_000_000),
+        "max_age_s": config.spool_max_age_s,
+        "sync_each_append": config.spool_fsync_ms == 0,
+    }
 
 
 def check_packs(paths: tuple[str, ...]) -> str:

@@ -35,7 +35,8 @@ def test_logs_spans_and_metrics_arrive(
     assert (log["name"], span["name"]) == ("pool exhausted after 4.0 s", "order 17")
     assert (log["trace"], log["span"]) == (span["trace"], span["span"])
     assert len(log["trace"]) == 32
-    assert [m["name"] for m in collector.metrics()] == ["shop.orders"]
+    names = {m["name"] for m in collector.metrics()}
+    assert names == {"shop.orders", "briefing.logs.records", "briefing.logs.waiting"}
     assert {item["service"] for item in (log, span, *collector.metrics())} == {"shop"}
     said = {e["signal"]: e["endpoint"] for e in run.dashboard["exporters"]}
     assert set(said) == {"logs", "traces", "metrics"}

@@ -933,3 +933,17 @@ def test_runs_of_acknowledgements_are_bounded():
     """Four bytes can say four thousand million."""
     payload = struct.pack("<IIII", 5, 2**32 - 1, 1, 2**32 - 1)
     assert spool_frames.MAX_ENTRIES == sum(map(len, spool_frames.decode_acks(payload)))
+
+
+def test_bounds_may_change(tmp_path):
+    """A smaller cap takes effect at the next housekeeping, a shorter life as well."""
+    spool = Spool(tmp_path / "spool", cap_bytes=1 << 20, segment_bytes=4_000)
+    for _ in range(100):
+        spool.append(2, b"x" * 300, b"context")
+    spool.limit(cap_bytes=16_000, max_age_s=3600.0, sync_each_append=False)
+    spool.tend()
+    assert spool.pending().bytes <= 16_000
+    assert sum(spool.counts.evicted) + sum(spool.pending().items) == 100
+    spool.limit(cap_bytes=16_000, max_age_s=1e-9, sync_each_append=False)
+    spool.tend()
+    assert sum(spool.pending().items) == 0

@@ -59,11 +59,11 @@ class Courier:
     `fsync_s` is the interval at which the spool is synced; infinite for never.
     """
 
-    def __init__(self, sender: Sender, spool: Spool, tally: Tally, fsync_s: float) -> None:
+    def __init__(self, sender: Sender, spool: Spool, tally: Tally) -> None:
         self._sender = sender
         self._spool = spool
         self._tally = tally
-        self._fsync_s = fsync_s
+        self.fsync_s = math.inf
         self._forked = False
         self._begin()
 
@@ -220,8 +220,8 @@ class Courier:
         if now >= self._tend_at:
             self._tend_at = now + (0.0 if self._spool.tend() else TEND_S)
         if now >= self._sync_at:
-            self._sync_at = now + self._fsync_s
-            if self._fsync_s < math.inf:
+            self._sync_at = now + self.fsync_s
+            if self.fsync_s < math.inf:
                 self._spool.sync()
 
     # Sending.

@@ -68,11 +68,15 @@ class SpoolingLogExporter(LogRecordExporter):
         self._in_window = 0
         self._slow_until = 0.0
         self._sender = sender_for(exporter)
-        fsync_s = fsync_ms / 1e3 if fsync_ms > 0 else math.inf
-        self._courier = Courier(self._sender, self._spool, self._tally, fsync_s)
+        self._courier = Courier(self._sender, self._spool, self._tally)
+        self.sync_every(fsync_ms)
         if hasattr(os, "register_at_fork"):
             me = weakref.ref(self)  # these hooks cannot be unregistered
             os.register_at_fork(after_in_child=lambda: _in_child(me()))
+
+    def sync_every(self, fsync_ms: int) -> None:
+        """Change how long a record may take until it is safe from a power cut."""
+        self._courier.fsync_s = fsync_ms / 1e3 if fsync_ms > 0 else math.inf
 
     # The thread of a log call.
 

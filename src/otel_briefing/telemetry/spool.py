@@ -113,6 +113,12 @@ class Spool:
             finally:
                 self._inside = False
 
+    def limit(self, *, cap_bytes: int, max_age_s: float, sync_each_append: bool) -> None:
+        """Change the bounds; the next `tend` sees to what is above them."""
+        settings = self._settings
+        settings.cap_bytes, settings.max_age_ns = cap_bytes, int(max_age_s * 1e9)
+        settings.sync_each = sync_each_append
+
     # Any thread.
 
     def append(

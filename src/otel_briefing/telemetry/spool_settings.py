@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+import dataclasses
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,8 +14,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Settings(NamedTuple):
-    """See `Spool`."""
+@dataclasses.dataclass(slots=True)
+class Settings:
+    """See `Spool`; its bounds may change."""
 
     root: str
     cap_bytes: int
