@@ -386,7 +386,7 @@ class _HttpHandler(BaseHTTPRequestHandler):
         if reply.retry_after is not None:
             self.send_header("Retry-After", str(reply.retry_after))
         if 300 <= code < 400:
-            self.send_header("Location", "http://127.0.0.1:1/elsewhere")
+            self.send_header("Location", "/elsewhere")
         if reply.ending == "half":
             self.close_connection = True
             body += b"\x0a"

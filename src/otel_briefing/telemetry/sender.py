@@ -153,7 +153,9 @@ def delivered(body: bytes) -> Answer:
 def _way_for(exporter: Any) -> Way:
     cls = type(exporter)
     module, name = cls.__module__, cls.__name__
-    untouched = "export" not in vars(exporter) and cls.export.__module__ == module
+    # Not by `__module__`, which a decorator copies.
+    home = getattr(getattr(cls, "export", None), "__globals__", {}).get("__name__")
+    untouched = home == module and "export" not in vars(exporter)
     way: Way | None = None
     if name == "OTLPLogExporter" and untouched:
         if module == _HTTP:

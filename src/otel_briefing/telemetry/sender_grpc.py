@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 METHOD = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 STATUS_ATTRIBUTE = "rpc.response.status_code"
 
+_OWN_CONNECTION = ("grpc.use_local_subchannel_pool", 1)
+
 # These say nothing about the data: whatever the exporter was told, they are tried again.
 _ALWAYS_RETRYABLE = {"CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "UNAVAILABLE"}
 _RETRYABLE = _ALWAYS_RETRYABLE | {"ABORTED", "OUT_OF_RANGE", "DATA_LOSS"}
@@ -98,10 +100,13 @@ class GrpcWay:
             _left_behind.append((old, getattr(exporter, "_client", None), self._call))
             self._pid = os.getpid()
         elif old is not None:
-            # First, as a new channel would share its connection with one that is open, and the
-            # wait for it too.
             with contextlib.suppress(Exception):
                 old.close()
+        # Else it would share the connection of the old one, which closes in its own time, and
+        # its wait too.
+        options = getattr(exporter, "_channel_options", None)
+        if isinstance(options, tuple) and _OWN_CONNECTION not in options:
+            exporter._channel_options = (*options, _OWN_CONNECTION)
         exporter._initialize_channel_and_stub()
         self._stale = False
 

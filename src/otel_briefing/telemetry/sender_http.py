@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 AT_ONCE_S = 1.0
-# 408 and 429 and what the specification names. Its "other 5xx" are no "later": also 500.
+# What the specification names, and two that mean "later" by themselves. It forbids to repeat
+# all others: a collector answers 500 to data that it cannot process.
 RETRYABLE = {408, 425, 429, 502, 503, 504}
 BARRED = {401, 403, 404, 405, 407}
 STATUS_ATTRIBUTE = "http.response.status_code"
@@ -90,6 +91,7 @@ class HttpWay:
         response = self._client.post(data, timeout_s)
         passed_s = time.monotonic() - begin
         # A receiver drops an idle connection just when we use it: that says nothing about it.
+        # One that took the data and broke off as fast gets them twice.
         if self._warm and _is_broken(response.error) and passed_s < min(AT_ONCE_S, timeout_s):
             response = self._client.post(data, timeout_s - passed_s)
         self._warm = response.error is None
