@@ -359,29 +359,39 @@ def test_a_forked_child_delivers_its_own_and_nothing_of_its_parent(tmp_path):
         assert len(endpoint.bodies()) == 3
 
 
-def test_an_exporter_that_does_not_say_why_loses_the_poison_alone(tmp_path, monkeypatch):
-    """Only FAILURE is known: what fails while others are taken is taken to be at fault."""
+class Own(OTLPLogExporter):
+    """An exporter of the program's own: it says FAILURE, and not why."""
+
+    def export(self, batch):
+        if any(record.log_record.body == "poison" for record in batch):
+            return LogRecordExportResult.FAILURE
+        return super().export(batch)
+
+
+def _stumbles(request):
+    """A receiver with a bug: 500 for all that comes with a certain record."""
+    poisoned = any(record.body == "poison" for record in request.records)
+    return (receiver.status(500) if poisoned else receiver.ok())(request)
+
+
+@pytest.mark.parametrize("make", [lambda e: Own(e.url), official])
+def test_a_failure_without_a_reason_costs_the_poison_alone(tmp_path, monkeypatch, make):
+    """What fails by itself while another one is taken is taken to be at fault."""
     monkeypatch.setattr(courier, "FIRST_BACKOFF_S", 0.001)
     monkeypatch.setattr(courier, "LONGEST_BACKOFF_S", 0.001)
-
-    class Own(OTLPLogExporter):
-        def export(self, batch):
-            if any(record.log_record.body == "poison" for record in batch):
-                return LogRecordExportResult.FAILURE
-            return super().export(batch)
-
     with Endpoint("http") as endpoint:
-        with exporting(endpoint, tmp_path / "spool", make=lambda e: Own(e.url)) as (logger, p):
+        endpoint.behaviour = _stumbles
+        with exporting(endpoint, tmp_path / "spool", make=make) as (logger, processor):
             say(logger, "one", "poison", "two")
             counter = itertools.count(10)
 
             def settled():
                 say(logger, str(next(counter)))
-                p.force_flush(200)
-                return p.account().rejected == {"INFO": 1}
+                processor.force_flush(200)
+                return processor.account().rejected == {"INFO": 1}
 
             wait_until(settled)
-            wait_until(lambda: p.force_flush(1000))
+            wait_until(lambda: processor.force_flush(1000))
         assert {"one", "two"} <= set(endpoint.bodies())
         assert "poison" not in endpoint.bodies()
 

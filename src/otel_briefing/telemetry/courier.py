@@ -40,7 +40,7 @@ FIRST_BACKOFF_S: Final = 0.25
 LONGEST_BACKOFF_S: Final = 10.0
 BARRED_S: Final = 30.0  # credentials and paths do not mend themselves
 MAX_REFUSALS: Final = 64  # in a row: then all of it is bad, and is not taken apart any further
-MUTE_FAILURES: Final = 5  # of the same records, by a sender that does not say why
+MUTE_FAILURES: Final = 5  # of the same records, when it may be their own fault
 
 
 class Flush:
@@ -310,8 +310,7 @@ class Courier:
             if answer.outcome is Outcome.DELIVERED:
                 self._recover(chunk, answer, rejected)
                 continue
-            mute = not self._sender.says_why and answer.outcome is Outcome.RETRY
-            poison = mute and self._mute.is_poison(chunk)
+            poison = answer.vague and self._mute.is_poison(chunk)
             if answer.outcome in {Outcome.RETRY, Outcome.BARRED} and not poison:
                 self._back_off(answer, len(chunk))
                 return chunk + [item for rest in reversed(todo) for item in rest], rejected
@@ -365,7 +364,7 @@ class Courier:
 
 
 class _Mute:
-    """What is known of failures when a sender does not say why: is it the data or the receiver?
+    """What is known of vague failures: is it the data or the receiver?
 
     Less is sent at once after each failure. A record that fails alone, again and again, is at fault
     when another one was taken just before.

@@ -54,7 +54,7 @@ class Answer(NamedTuple):
     `reason` is one short line without credentials. `retry_after_s` is the receiver's wish. Of
     what was delivered, `rejected` records were not taken (OTLP's partial success). `doubtful`:
     the receiver may have taken the data although no good answer came, so that a repeat may
-    make duplicates.
+    make duplicates. `vague`: it may be the receiver's fault, or that of these very data.
     """
 
     outcome: Outcome
@@ -62,6 +62,7 @@ class Answer(NamedTuple):
     retry_after_s: float | None = None
     rejected: int = 0
     doubtful: bool = False
+    vague: bool = False
 
 
 class Attempt(NamedTuple):
@@ -76,7 +77,7 @@ class Sender(Protocol):
     """Send OTLP bytes by an exporter; see `sender_for`.
 
     `timeout_s` is the exporter's own, `max_bytes` its largest request. A sender that does not
-    say why (`says_why`) sees only that an attempt failed.
+    say why (`says_why`) sees only that an attempt failed: its answers are vague.
     """
 
     timeout_s: float
@@ -221,7 +222,7 @@ class _ExporterSender:
             reason = "closed" if self._closed else str(error)
             return Attempt(Answer(Outcome.RETRY, reason, doubtful=error.begun), error)
         except Exception as error:  # noqa: BLE001  # whatever an exporter raises
-            return Attempt(Answer(Outcome.RETRY, type(error).__name__), error)
+            return Attempt(Answer(Outcome.RETRY, type(error).__name__, vague=True), error)
 
     def _operation(self, count: int) -> Any:
         metrics = getattr(self._exporter, "_metrics", None)
@@ -256,7 +257,7 @@ class _ByExport:
         result = self._exporter.export(records)
         if getattr(result, "name", "") == "SUCCESS":
             return Attempt(Answer(Outcome.DELIVERED))
-        return Attempt(Answer(Outcome.RETRY, "the exporter failed", doubtful=True))
+        return Attempt(Answer(Outcome.RETRY, "the exporter failed", doubtful=True, vague=True))
 
     def renew(self) -> None:
         """Leave it to the exporter: nobody but it knows its connections."""

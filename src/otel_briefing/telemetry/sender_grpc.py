@@ -26,6 +26,7 @@ STATUS_ATTRIBUTE = "rpc.response.status_code"
 _OWN_CONNECTION = ("grpc.use_local_subchannel_pool", 1)
 
 # These say nothing about the data: whatever the exporter was told, they are tried again.
+_OF_ANYTHING = {"INTERNAL", "UNKNOWN"}  # OTLP would have these data dropped
 _ALWAYS_RETRYABLE = {"CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "UNAVAILABLE"}
 _RETRYABLE = _ALWAYS_RETRYABLE | {"ABORTED", "OUT_OF_RANGE", "DATA_LOSS"}
 _BARRED = {"UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED"}
@@ -143,6 +144,8 @@ def judge(code: str, details: str, retryable: set[str], wish: float | None) -> A
     if broken or code in retryable:
         doubtful = bool(broken) or code in {"DEADLINE_EXCEEDED", "CANCELLED"}
         return Answer(Outcome.RETRY, reason, wish, doubtful=doubtful)
+    if code in _OF_ANYTHING:
+        return Answer(Outcome.RETRY, reason, wish, vague=True)
     return Answer(Outcome.REFUSED, reason)
 
 

@@ -114,6 +114,9 @@ def judge(response: Response) -> Attempt:
     if status in RETRYABLE:
         wish = _retry_after(response.headers or {})
         return Attempt(Answer(Outcome.RETRY, reason, wish), attributes=attributes)
+    if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
+        # OTLP would have these dropped; but a proxy says so of a moment, not of the data.
+        return Attempt(Answer(Outcome.RETRY, reason, vague=True), attributes=attributes)
     if status == http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         outcome = Outcome.TOO_LARGE
     elif status in BARRED or 300 <= status < 400:  # noqa: PLR2004
