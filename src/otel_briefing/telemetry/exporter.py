@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadableLogRecord
 
 STORM_PER_S: Final = 1_000  # urgent records that are written through; more go with their batch
-SLOW_S: Final = 0.05  # a disk that takes so long for one record ...
+SLOW_S: Final = 0.25  # a disk that takes so long for one record ... (busy threads cost some 50 ms)
 SLOW_PAUSE_S: Final = 5.0  # ... is not waited for by the application for so long
 LAST_TRY_S: Final = 1.0  # of what the disk refuses, at the end
 EXIT_S: Final = 5.0  # the longest that the end of a process waits for a receiver
