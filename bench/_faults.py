@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults of the receiver, and the kill: a collector that is away, an endpoint that misbehaves."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import rotel
+
+import endpoint as receiver
+from _chaos import (
+    MAX_DUPLICATES,
+    Row,
+    come_to_rest,
+    finish,
+    judge,
+    pause,
+    probe_flush,
+    rejected_numbers,
+    running,
+)
+from _chaos_records import by_level, is_poison, number_of
+from endpoint import Endpoint
+
+PROTOCOLS = ("http", "grpc")
+POISON_EVERY = 60
+PARTIAL = 2
+TIMEOUTS_MS = (0, 20, 100, 400, 1_000)
+BODY = b"Body: Str("
+
+
+# --- a collector that is away ---------------------------------------------------------------------
+
+
+class Rotel:
+    """A real collector on the same ports whenever it runs; what it printed is what it got."""
+
+    def __init__(self, folder):
+        with socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", 0))
+            other.bind(("127.0.0.1", 0))
+            self._ports = {"grpc": one.getsockname()[1], "http": other.getsockname()[1]}
+        self._output = folder / "rotel.txt"
+        self._context = None
+        self._process = None
+        self._command = [str(Path(rotel.__file__).parent / "rotel-agent"), "start"]
+        self._command += ["--exporter", "blackhole", "--debug-log", "logs"]
+        self._command += ["--debug-log-verbosity", "detailed", "--pid-file", str(folder / "pid")]
+        for name, port in self._ports.items():
+            self._command += [f"--otlp-{name}-endpoint", f"127.0.0.1:{port}"]
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def url(self, protocol):
+        path = "/v1/logs" if protocol == "http" else ""
+        return f"http://127.0.0.1:{self._ports[protocol]}{path}"
+
+    def start(self):
+        if self._context is None:
+            with self._output.open("ab") as out:
+                self._context = running(self._command, stdout=out, stderr=subprocess.STDOUT)
+                self._process = self._context.__enter__()
+            while not all(map(_listens, self._ports.values())):
+                if self._process.poll() is not None:
+                    raise RuntimeError("the collector does not start")
+                pause(0.02)
+
+    def stop(self):
+        """Let it print what it has accepted, and end: from then on nobody listens."""
+        if self._context is not None:
+            context, self._context = self._context, None
+            try:
+                self._process.terminate()
+                self._process.wait(10)
+            finally:
+                context.__exit__(None, None, None)
+
+    def bodies(self):
+        with self._output.open("rb") as lines:
+            return [
+                line.partition(BODY)[2].rstrip(b")\n").decode() for line in lines if BODY in line
+            ]
+
+
+def _listens(port):
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _away(scene, name, protocol, absences):
+    """Let a collector be away while 100 records a second are logged."""
+    row = Row(name)
+    with Rotel(scene.folder) as collector:
+        url = collector.url(protocol)
+        with scene.program(protocol, url) as program:
+            scene.start(program, 100)
+            for number, (here_s, away_s) in enumerate(absences, 1):
+                pause(here_s)
+                collector.stop()
+                scene.tell(f"absence {number} of {len(absences)}: {away_s:.1f} s")
+                pause(away_s / 2)
+                probe_flush(row, program, scene.rng.choice(TIMEOUTS_MS))
+                pause(away_s / 2)
+                collector.start()
+            pause(absences[0][0])
+            finish(row, program, collector)
+    share = row.duplicates / max(1, row.delivered)
+    row.expect(share < MAX_DUPLICATES, f"{share:.1%} duplicates")
+    row.expect(not row.dropped and not row.rejected, "something was given up")
+    return row
+
+
+def outage_http(scene):
+    return _away(scene, "outage, http", "http", [(scene.lasting(15), scene.lasting(30))])
+
+
+def outage_grpc(scene):
+    return _away(scene, "outage, grpc", "grpc", [(scene.lasting(15), scene.lasting(30))])
+
+
+def outages_short(scene):
+    protocol = scene.rng.choice(PROTOCOLS)
+    total_s, absences = scene.lasting(60), []
+    while total_s > 0:
+        pair = scene.rng.uniform(0.5, 4), scene.rng.uniform(0.2, 5)
+        absences.append(pair)
+        total_s -= sum(pair)
+    return _away(scene, f"outages, short, {protocol}", protocol, absences)
+
+
+# --- SIGKILL --------------------------------------------------------------------------------------
+
+
+def kill(scene):
+    """Kill a program again and again while nobody listens; then let one deliver all of it."""
+    row = Row(f"{scene.kills} kills")
+    said = scene.folder / "said"
+    said.touch()
+    root, ran = scene.folder / "spool", 0
+    protocol = scene.rng.choice(PROTOCOLS)
+    row.name += f", {protocol}"
+    with Endpoint(protocol) as endpoint:
+        endpoint.stop()
+        for number in range(scene.kills):
+            with scene.program(protocol, endpoint.url, said=str(said)) as program:
+                if scene.rng.random() < 0.2:  # amid its start
+                    pause(scene.rng.uniform(0.0, 1.0))
+                else:
+                    row.expect(program.answer() is not None, "a program did not start")
+                    program.do("rate", scene.rng.choice((50, 500, 3_000)))
+                    pause(scene.rng.uniform(0.02, 1.0))
+                row.expect(program.process.poll() is None, f"ended: {program.said()[-400:]}")
+                program.process.kill()
+                program.process.wait()
+                row.expect(not program.said(), f"stderr: {program.said()[-400:]}")
+            if number % 10 == 9:
+                scene.tell(f"{number + 1} killed")
+        endpoint.start()
+        with scene.program(protocol, endpoint.url) as program:
+            scene.start(program, 100)
+            account = come_to_rest(row, program)
+            adopted = sum(account["adopted"].values())
+            judge(row, program, account, endpoint.bodies(), adopted_too=False)
+            program.do("shutdown")
+        arrived = {number_of(body) for body in endpoint.bodies()}
+        promised = [int(line) for line in said.read_text().split()]
+        ran = len(promised)
+        gone = [number for number in promised if number not in arrived]
+        row.lost += by_level(gone)
+        row.expect(not gone, f"{len(gone)} whose call had returned are gone: {gone[:5]}")
+        row.emitted += ran
+        left = [path for path in root.iterdir() if (path / "lock").exists()]
+        row.expect(not left, f"{len(left)} directories of the dead are left")
+        row.remark = f"{ran:,} ERROR calls had returned; {adopted:,} records were adopted"
+    return row
+
+
+# --- an endpoint that misbehaves ------------------------------------------------------------------
+
+
+def _misbehaving(scene, name, behave, *, finish_how=None, fault_s=5.0, rate=200, **asked):
+    protocol = asked.pop("protocol", None) or scene.rng.choice(PROTOCOLS)
+    row = Row(f"{name}, {protocol}")
+    with (
+        Endpoint(protocol) as endpoint,
+        scene.program(protocol, endpoint.url, **asked) as program,
+    ):
+        scene.start(program, rate)
+        endpoint.behaviour = behave
+        _flush_for(scene, row, program, endpoint, scene.lasting(fault_s, 3))
+        endpoint.behaviour = receiver.ok()
+        pause(0.5)
+        finish(row, program, endpoint, **(finish_how or {}))
+    row.expect(not row.dropped, "something was dropped")
+    return row
+
+
+def _flush_for(scene, row, program, endpoint, seconds):
+    """Flush now and then for a while, with timeouts of all kinds."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pause(scene.rng.uniform(0.1, 0.6))
+        probe_flush(row, program, scene.rng.choice(TIMEOUTS_MS), endpoint)
+
+
+def slow(scene):
+    return _misbehaving(scene, "slow", receiver.slow(scene.rng.uniform(0.3, 1.5)))
+
+
+def throttled(scene):
+    behave = receiver.status(429, retry_after=scene.rng.choice((1, 2, 3)))
+    return _misbehaving(scene, "429, Retry-After", behave)
+
+
+def unavailable(scene):
+    return _misbehaving(scene, "503", receiver.status(503))
+
+
+def stumbling(scene):
+    return _misbehaving(scene, "500", receiver.status(500))
+
+
+def reset_before(scene):
+    return _misbehaving(scene, "reset, not taken", receiver.reset())
+
+
+def reset_after(scene):
+    return _misbehaving(scene, "reset, taken", receiver.reset(accept=True))
+
+
+def half(scene):
+    return _misbehaving(scene, "half a response", receiver.half_response())
+
+
+def hang(scene):
+    return _misbehaving(scene, "hang", receiver.hang(), timeout_s=2)
+
+
+def partial(scene):
+    behave = receiver.partial(PARTIAL, "two too many")
+    return _misbehaving(scene, "partial success", behave, finish_how={"by_number": False})
+
+
+def moody(scene):
+    """Each request meets another behaviour."""
+    moods = (
+        *(receiver.ok(), receiver.slow(0.2), receiver.status(503)),
+        *(receiver.reset(), receiver.status(429, retry_after=0.2)),
+    )
+
+    def behave(request):
+        return scene.rng.choice(moods)(request)
+
+    return _misbehaving(scene, "moody", behave, fault_s=8)
+
+
+def poison(scene):
+    """Some records are refused: those and no others end in `rejected/`."""
+    protocol = scene.rng.choice(PROTOCOLS)
+    row = Row(f"poison (400), {protocol}")
+    root = scene.folder / "spool"
+    with (
+        Endpoint(protocol) as endpoint,
+        scene.program(protocol, endpoint.url, poison_every=POISON_EVERY) as program,
+    ):
+        refuse = receiver.refuse_if(lambda bodies: any("poison" in body for body in bodies))
+        endpoint.behaviour = refuse
+        scene.start(program, 200)
+        _flush_for(scene, row, program, endpoint, scene.lasting(4, 3))
+        endpoint.stop()  # so that what is refused comes out of the spool, too
+        pause(scene.lasting(2))
+        endpoint.start()
+        account = come_to_rest(row, program)
+        program.do("say", POISON_EVERY)
+        done = probe_flush(row, program, 10_000)
+        row.expect(not done, "force_flush is true, and a record was refused")
+        account = come_to_rest(row, program)
+        judge(row, program, account, endpoint.bodies())
+        program.do("shutdown")
+    bad = [n for n in program.numbers(account) if is_poison(n, POISON_EVERY)]
+    kept = rejected_numbers(root)
+    row.expect(sorted(kept) == bad, f"{len(bad)} are poison, {len(kept)} in rejected/")
+    row.expect(not row.dropped, "something was dropped")
+    return row
+
+
+def untrusted(scene):
+    """The receiver has the wrong certificate, and gets the right one later."""
+    protocol = scene.rng.choice(PROTOCOLS)
+    row = Row(f"TLS failure, mended, {protocol}")
+    with (
+        Endpoint(protocol, tls=True) as endpoint,
+        Endpoint(protocol, tls=True) as other,
+    ):
+        trusted = scene.folder / "trusted.pem"
+        shutil.copy(endpoint.certificate, trusted)
+        pairs = [
+            (other.certificate, endpoint.certificate),
+            (other.private_key, endpoint.private_key),
+        ]
+        with scene.program(protocol, endpoint.url, certificate=str(trusted)) as program:
+            scene.start(program, 200)
+            _swap(endpoint, pairs)
+            _flush_for(scene, row, program, endpoint, scene.lasting(4, 3))
+            _swap(endpoint, pairs)
+            # It is tried every half a minute by itself; who flushes tries at once.
+            probe_flush(row, program, 5_000, endpoint)
+            finish(row, program, endpoint)
+    row.expect(not row.dropped and not row.rejected, "something was given up")
+    return row
+
+
+def _swap(endpoint, pairs):
+    """Exchange files, and let the endpoint come back with what is there now."""
+    endpoint.stop()
+    for pair in pairs:
+        first, second = (Path(path).read_bytes() for path in pair)
+        Path(pair[0]).write_bytes(second)
+        Path(pair[1]).write_bytes(first)
+    endpoint.start()
+
+
+TOGETHER = {
+    "outage-http": outage_http,
+    "outage-grpc": outage_grpc,
+    "outages-short": outages_short,
+}
+ONE_BY_ONE = {
+    "kill": kill,
+    "slow": slow,
+    "429": throttled,
+    "503": unavailable,
+    "500": stumbling,
+    "poison": poison,
+    "reset-before": reset_before,
+    "reset-after": reset_after,
+    "half": half,
+    "tls": untrusted,
+    "partial": partial,
+    "hang": hang,
+    "moody": moody,
+}
