@@ -58,7 +58,7 @@ class FaultyDisk(Disk):
     def make_folder(self, path, mode=0o777):
         """Make a folder."""
         self._may(creates=True)
-        os.mkdir(path, mode)
+        os.mkdir(path, mode)  # noqa: PTH102
 
     def list_folder(self, path):
         """List a folder."""

@@ -145,7 +145,7 @@ def kill(scene):
     row = Row(f"{scene.kills} kills")
     said = scene.folder / "said"
     said.touch()
-    root, ran = scene.folder / "spool", 0
+    root = scene.folder / "spool"
     protocol = scene.rng.choice(PROTOCOLS)
     row.name += f", {protocol}"
     with Endpoint(protocol) as endpoint:
@@ -169,18 +169,17 @@ def kill(scene):
             scene.start(program, 100)
             account = come_to_rest(row, program)
             adopted = sum(account["adopted"].values())
-            judge(row, program, account, endpoint.bodies(), adopted_too=False)
+            judge(row, program, account, endpoint.bodies(), alone=False)
             program.do("shutdown")
         arrived = {number_of(body) for body in endpoint.bodies()}
         promised = [int(line) for line in said.read_text().split()]
-        ran = len(promised)
         gone = [number for number in promised if number not in arrived]
         row.lost += by_level(gone)
         row.expect(not gone, f"{len(gone)} whose call had returned are gone: {gone[:5]}")
-        row.emitted += ran
+        row.emitted += adopted + len(gone)
         left = [path for path in root.iterdir() if (path / "lock").exists()]
         row.expect(not left, f"{len(left)} directories of the dead are left")
-        row.remark = f"{ran:,} ERROR calls had returned; {adopted:,} records were adopted"
+        row.remark = f"{len(promised):,} ERROR calls had returned; {adopted:,} records were adopted"
     return row
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 
 import endpoint as receiver
 from _chaos import Row, come_to_rest, finish, judge, pause, probe_flush
+from _chaos_records import by_level
 from _faults import PROTOCOLS, TIMEOUTS_MS
 from endpoint import Endpoint
 
@@ -122,7 +123,6 @@ def disk_removed(scene):
         for _ in range(2):
             shutil.rmtree(scene.folder / "spool", ignore_errors=True)
             _flush_for(scene, row, program, scene.lasting(2))
-    row.dropped_with_folder = True
     return row
 
 
@@ -223,13 +223,11 @@ def _hanging_end(scene, name, kind):
         with scene.program(protocol, endpoint.url) as heir:
             scene.start(heir, 0)
             account = come_to_rest(row, heir)
-            judge(row, heir, account, endpoint.bodies(), adopted_too=False)
+            judge(row, heir, account, endpoint.bodies(), alone=False)
             heir.do("shutdown")
         arrived = Counter(int(body.split()[0]) for body in endpoint.bodies())
         gone = [n for n in program.numbers(last) if n not in arrived]
         row.expect(not gone, f"{len(gone)} did not arrive")
-        from _chaos_records import by_level  # noqa: PLC0415
-
         row.lost += by_level(gone)
         row.emitted += len(program.numbers(last))
     return row
