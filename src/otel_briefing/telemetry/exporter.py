@@ -178,10 +178,15 @@ class SpoolingLogExporter(LogRecordExporter):
 
     def _unkept(self, items: list[Item], *, hold: bool) -> list[Item]:
         """Append items to the spool; return those that it refused."""
+        by_priority: dict[int, list[Item]] = {}
         for item in items:
             if item.seq is None:
-                context = to_context(item.origin)
-                item.seq = self._spool.append(item.priority, item.data, context, hold=hold)
+                by_priority.setdefault(item.priority, []).append(item)
+        for priority, some in by_priority.items():
+            entries = [(item.data, to_context(item.origin)) for item in some]
+            seqs = self._spool.append_many(priority, entries, hold=hold)
+            for item, seq in zip(some, seqs, strict=True):
+                item.seq = seq
         return [item for item in items if item.seq is None]
 
     def _keep_at_the_end(self, items: list[Item]) -> LogRecordExportResult:
