@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from otel_briefing.telemetry.sender import Answer, Sender
     from otel_briefing.telemetry.spool import Entry, Spool
 
-PATIENCE_S: Final = 0.25  # what is not delivered by then is better kept on disk
-MANY: Final = 256  # so many at once mean that more are waiting behind them, in little memory ...
+PATIENCE_S: Final = 0.1  # what is not delivered by then is better kept on disk
+MANY: Final = 256  # so many at once mean that more are waiting behind them, in little memory;
+SLOW_S: Final = 0.1  # so long a request means that more will soon wait ...
 HURRIED_S: Final = 0.02  # ... and then the disk is quicker than patience
 REPLAY_PER_S: Final = 2_000  # records, of what waits in the spool
 REPLAY_BYTES: Final = 1 << 20
@@ -83,6 +84,7 @@ class Courier:
         self._stop_at = math.inf
         self._ended = False
         self._busy_since = math.inf
+        self._last_took_s = 0.0
         self._mute = _Mute()
         self.trouble = ""  # why nothing can be delivered now
         self.trouble_since_ns = 0
@@ -105,7 +107,8 @@ class Courier:
         if self._failures or self._ended or not self._thread.is_alive():
             return 0.0
         busy_s = time.monotonic() - self._busy_since  # infinitely negative when it is not
-        patience_s = PATIENCE_S if len(parcel.items) < MANY else HURRIED_S
+        many = len(parcel.items) >= MANY or self._last_took_s >= SLOW_S
+        patience_s = HURRIED_S if many else PATIENCE_S
         return max(0.0, patience_s - max(0.0, busy_s))
 
     def withdraw(self, parcel: Parcel) -> None:
@@ -333,6 +336,7 @@ class Courier:
         try:
             return self._sender.send(request, len(chunk), timeout_s)
         finally:
+            self._last_took_s = time.monotonic() - self._busy_since
             self._busy_since = math.inf
 
     def _recover(self, chunk: list[Item], answer: Answer, rejected: list[tuple[Item, str]]) -> None:
