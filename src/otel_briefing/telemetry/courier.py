@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
 
 from otel_briefing.exceptions import WireError
-from otel_briefing.telemetry import guard
+from otel_briefing.telemetry import guard, threads
 from otel_briefing.telemetry.otlp import join_request
 from otel_briefing.telemetry.parcel import Item, Parcel, chunks, to_context, to_origin
 from otel_briefing.telemetry.sender import Outcome
@@ -39,6 +39,7 @@ REPLAY_PER_S: Final = 2_000  # records, of what waits in the spool
 REPLAY_BYTES: Final = 1 << 20
 REPLAY_ITEMS: Final = 512
 TEND_S: Final = 2.0
+FORK_WAIT_S: Final = 0.25
 FIRST_BACKOFF_S: Final = 0.25
 LONGEST_BACKOFF_S: Final = 10.0
 BARRED_S: Final = 30.0  # credentials and paths do not mend themselves
@@ -68,9 +69,11 @@ class Courier:
         self._tally = tally
         self.fsync_s = math.inf
         self._forked = False
+        self._forks = threading.local()  # two threads may fork at once
         self._begin()
 
     def _begin(self) -> None:
+        self._sending = threads.new_lock()  # held over every attempt
         self._live: deque[Parcel] = deque()
         self._flushes: deque[Flush] = deque()
         self._wakeup = Wakeup(queue.SimpleQueue)
@@ -91,6 +94,15 @@ class Courier:
         self._thread = threading.Thread(name="OtelBriefingExporter", target=self._run, daemon=True)
         with suppress(RuntimeError):  # the interpreter is ending: what comes goes to the spool
             self._thread.start()
+
+    def before_fork(self) -> None:
+        """Let no attempt be under way, where that may crash the child; wait for that a little."""
+        self._forks.held = self._sender.minds_forks and self._sending.acquire(timeout=FORK_WAIT_S)
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        if getattr(self._forks, "held", False):
+            self._sending.release()
 
     def after_fork(self) -> None:
         """Begin anew in a forked child: what is under way is the parent's."""
@@ -334,7 +346,8 @@ class Courier:
         timeout_s = max(0.05, min(self._sender.timeout_s, left_s))
         self._busy_since = time.monotonic()
         try:
-            return self._sender.send(request, len(chunk), timeout_s)
+            with self._sending:
+                return self._sender.send(request, len(chunk), timeout_s)
         finally:
             self._last_took_s = time.monotonic() - self._busy_since
             self._busy_since = math.inf

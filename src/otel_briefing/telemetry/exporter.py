@@ -72,7 +72,15 @@ class SpoolingLogExporter(LogRecordExporter):
         self.sync_every(fsync_ms)
         if hasattr(os, "register_at_fork"):
             me = weakref.ref(self)  # these hooks cannot be unregistered
-            os.register_at_fork(after_in_child=lambda: _in_child(me()))
+
+            def tell(method: str) -> Callable[[], None]:
+                return lambda: _at_fork(me(), method)
+
+            os.register_at_fork(
+                before=tell("_before_fork"),
+                after_in_parent=tell("_after_fork_in_parent"),
+                after_in_child=tell("_after_fork"),
+            )
 
     def sync_every(self, fsync_ms: int) -> None:
         """Change how long a record may take until it is safe from a power cut."""
@@ -253,6 +261,12 @@ class SpoolingLogExporter(LogRecordExporter):
             "not_written_through": {"too many": tally.too_many, "slow disk": tally.too_slow},
         }
 
+    def _before_fork(self) -> None:
+        self._courier.before_fork()
+
+    def _after_fork_in_parent(self) -> None:
+        self._courier.after_fork_in_parent()
+
     def _after_fork(self) -> None:
         self._tally.__init__()  # type: ignore[misc]  # the courier holds it too
         self._window_ends = self._slow_until = 0.0
@@ -260,10 +274,10 @@ class SpoolingLogExporter(LogRecordExporter):
         self._courier.after_fork()
 
 
-def _in_child(exporter: SpoolingLogExporter | None) -> None:
+def _at_fork(exporter: SpoolingLogExporter | None, method: str) -> None:
     if exporter is not None:
         with guard.guarded(__name__):
-            exporter._after_fork()
+            getattr(exporter, method)()
 
 
 def _default_spool() -> tuple[Spool, int]:
