@@ -424,3 +424,25 @@ def test_what_an_exporter_logs_of_its_own_trouble_is_not_exported(tmp_path):
                 assert processor.account().emitted == {"INFO": 1}
             finally:
                 logging.getLogger("opentelemetry").removeHandler(handler)
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_children_that_are_forked_amid_deliveries_deliver_too(tmp_path, protocol):
+    """Neither crashes nor hangs, and nothing of anybody is lost."""
+    with (
+        Endpoint(protocol) as endpoint,
+        exporting(endpoint, tmp_path / "spool") as (logger, processor),
+    ):
+        pids = []
+        for number in range(6):
+            say(logger, *(f"parent {number} {n}" for n in range(20)), severity=ERROR)
+            pid = os.fork()
+            if not pid:
+                say(logger, f"child {number}", severity=ERROR)
+                processor.force_flush(5_000)
+                os._exit(0)
+            pids.append(pid)
+        assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * 6
+        expected = {f"parent {number} {n}" for number in range(6) for n in range(20)}
+        expected |= {f"child {number}" for number in range(6)}
+        wait_until(lambda: expected <= set(endpoint.bodies()))

@@ -947,3 +947,41 @@ def test_bounds_may_change(tmp_path):
     spool.limit(cap_bytes=16_000, max_age_s=1e-9, sync_each_append=False)
     spool.tend()
     assert sum(spool.pending().items) == 0
+
+
+def test_many_are_appended_as_one_by_one(tmp_path):
+    """Over several segments and contexts, with what is too large among them."""
+    spool = Spool(tmp_path / "spool", segment_bytes=2_000)
+    entries = [(b"%d " % n + b"x" * (n % 7 * 50), b"context %d" % (n % 3)) for n in range(100)]
+    entries.insert(50, (b"y" * (5 << 20), b"context"))
+    seqs = spool.append_many(2, entries)
+    assert [index for index, seq in enumerate(seqs) if seq is None] == [50]
+    assert (spool.counts.appended[2], spool.counts.refused[2]) == (100, 1)
+    found = {}
+    while read := spool.read(1 << 20, 1000):
+        found.update({entry.seq: (entry.payload, entry.context) for entry in read})
+        spool.ack([entry.seq for entry in read])
+    assert found == {seq: entry for seq, entry in zip(seqs, entries, strict=True) if seq}
+
+
+def test_many_meet_the_cap_as_one_by_one(tmp_path):
+    """The lowest priority gives way for them, and they are refused when nothing does."""
+    spool = Spool(tmp_path / "spool", cap_bytes=20_000, segment_bytes=1_000)
+    low = spool.append_many(1, [(b"x" * 300, b"context")] * 30)
+    high = spool.append_many(4, [(b"x" * 300, b"context")] * 100)
+    assert None not in low
+    assert spool.counts.evicted[1] == 30
+    assert spool.pending().bytes <= 20_000
+    kept = spool.pending().items[4]
+    assert kept + spool.counts.evicted[4] + spool.counts.refused[4] == len(high) == 100
+
+
+def test_a_disk_that_fails_amid_many_refuses_and_counts(tmp_path):
+    """What was appended before stays; the rest is refused, and nothing is torn."""
+    disk = Disk()
+    spool = Spool(tmp_path / "spool", disk=disk)
+    assert None not in spool.append_many(2, [(b"before", b"context")] * 3)
+    disk.write = lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "broken"))
+    assert spool.append_many(2, [(b"lost", b"context")] * 5) == [None] * 5
+    assert spool.counts.refused[2] == 5
+    assert [entry.payload for entry in spool.read(1 << 20, 100)] == [b"before"] * 3

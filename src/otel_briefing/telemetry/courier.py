@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
 
 from otel_briefing.exceptions import WireError
-from otel_briefing.telemetry import guard
+from otel_briefing.telemetry import guard, threads
 from otel_briefing.telemetry.otlp import join_request
 from otel_briefing.telemetry.parcel import Item, Parcel, chunks, to_context, to_origin
 from otel_briefing.telemetry.sender import Outcome
@@ -31,11 +31,15 @@ if TYPE_CHECKING:
     from otel_briefing.telemetry.sender import Answer, Sender
     from otel_briefing.telemetry.spool import Entry, Spool
 
-PATIENCE_S: Final = 0.25  # what is not delivered by then is better kept on disk
+PATIENCE_S: Final = 0.1  # what is not delivered by then is better kept on disk
+MANY: Final = 256  # so many at once mean that more are waiting behind them, in little memory;
+SLOW_S: Final = 0.1  # so long a request means that more will soon wait ...
+HURRIED_S: Final = 0.02  # ... and then the disk is quicker than patience
 REPLAY_PER_S: Final = 2_000  # records, of what waits in the spool
 REPLAY_BYTES: Final = 1 << 20
 REPLAY_ITEMS: Final = 512
 TEND_S: Final = 2.0
+FORK_WAIT_S: Final = 0.25
 FIRST_BACKOFF_S: Final = 0.25
 LONGEST_BACKOFF_S: Final = 10.0
 BARRED_S: Final = 30.0  # credentials and paths do not mend themselves
@@ -65,9 +69,11 @@ class Courier:
         self._tally = tally
         self.fsync_s = math.inf
         self._forked = False
+        self._forks = threading.local()  # two threads may fork at once
         self._begin()
 
     def _begin(self) -> None:
+        self._sending = threads.new_lock()  # held over every attempt
         self._live: deque[Parcel] = deque()
         self._flushes: deque[Flush] = deque()
         self._wakeup = Wakeup(queue.SimpleQueue)
@@ -81,12 +87,22 @@ class Courier:
         self._stop_at = math.inf
         self._ended = False
         self._busy_since = math.inf
+        self._last_took_s = 0.0
         self._mute = _Mute()
         self.trouble = ""  # why nothing can be delivered now
         self.trouble_since_ns = 0
         self._thread = threading.Thread(name="OtelBriefingExporter", target=self._run, daemon=True)
         with suppress(RuntimeError):  # the interpreter is ending: what comes goes to the spool
             self._thread.start()
+
+    def before_fork(self) -> None:
+        """Let no attempt be under way, where that may crash the child; wait for that a little."""
+        self._forks.held = self._sender.minds_forks and self._sending.acquire(timeout=FORK_WAIT_S)
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        if getattr(self._forks, "held", False):
+            self._sending.release()
 
     def after_fork(self) -> None:
         """Begin anew in a forked child: what is under way is the parent's."""
@@ -103,7 +119,9 @@ class Courier:
         if self._failures or self._ended or not self._thread.is_alive():
             return 0.0
         busy_s = time.monotonic() - self._busy_since  # infinitely negative when it is not
-        return max(0.0, PATIENCE_S - max(0.0, busy_s))
+        many = len(parcel.items) >= MANY or self._last_took_s >= SLOW_S
+        patience_s = HURRIED_S if many else PATIENCE_S
+        return max(0.0, patience_s - max(0.0, busy_s))
 
     def withdraw(self, parcel: Parcel) -> None:
         """Forget a parcel that was not begun."""
@@ -328,8 +346,10 @@ class Courier:
         timeout_s = max(0.05, min(self._sender.timeout_s, left_s))
         self._busy_since = time.monotonic()
         try:
-            return self._sender.send(request, len(chunk), timeout_s)
+            with self._sending:
+                return self._sender.send(request, len(chunk), timeout_s)
         finally:
+            self._last_took_s = time.monotonic() - self._busy_since
             self._busy_since = math.inf
 
     def _recover(self, chunk: list[Item], answer: Answer, rejected: list[tuple[Item, str]]) -> None:

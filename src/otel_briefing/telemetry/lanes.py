@@ -55,14 +55,15 @@ class Lanes(Generic[T]):
         Every lane moves within `AGING_TAKES` calls, as long as `limit` has room for all of them.
         """
         taken: list[tuple[int, T]] = []
-        before = [len(lane) for lane in self._lanes]
+        moved = [False] * len(self._lanes)
         aged = [p for p, passed in enumerate(self._passed_over) if passed >= AGING_TAKES - 1]
         for priority in sorted(aged, key=lambda p: -self._passed_over[p]):
-            _move(self._lanes[priority], taken, min(limit, len(taken) + max(1, limit // 8)))
-        for lane in reversed(self._lanes):
-            _move(lane, taken, limit)
+            share = min(limit, len(taken) + max(1, limit // 8))
+            moved[priority] = _move(self._lanes[priority], taken, share)
+        for priority in range(HIGHEST, -1, -1):
+            moved[priority] |= _move(self._lanes[priority], taken, limit)
         for priority, lane in enumerate(self._lanes):
-            stayed = lane and len(lane) >= before[priority]
+            stayed = lane and not moved[priority]  # its length also tells what came or gave way
             self._passed_over[priority] = self._passed_over[priority] + 1 if stayed else 0
         taken.sort(key=itemgetter(0))
         return [item for _, item in taken]
@@ -103,7 +104,9 @@ class Lanes(Generic[T]):
                         break
 
 
-def _move(lane: deque[tuple[int, T]], taken: list[tuple[int, T]], limit: int) -> None:
+def _move(lane: deque[tuple[int, T]], taken: list[tuple[int, T]], limit: int) -> bool:
+    before = len(taken)
     while lane and len(taken) < limit:
         with contextlib.suppress(IndexError):  # an eviction was quicker
             taken.append(lane.popleft())
+    return len(taken) > before

@@ -142,6 +142,15 @@ class Spool:
             finally:
                 self._inside = False
 
+    def append_many(
+        self, priority: int, entries: list[tuple[bytes, bytes]], *, hold: bool = False
+    ) -> list[int | None]:
+        """Do what `append` does for entries of payload and context; quicker than one by one."""
+        seqs = self._alone(self._shelf.append_many, priority, entries, hold)
+        if seqs is None:
+            self.counts.refused[priority] += len(entries)
+        return seqs if seqs is not None else [None] * len(entries)
+
     def ack(self, seqs: Iterable[int]) -> None:
         """Be done with entries that are delivered. Those that are not there are passed by."""
         self._alone(self._shelf.finish, seqs, self.counts.acked)

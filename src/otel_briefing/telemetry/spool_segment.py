@@ -125,6 +125,39 @@ class Segment:
         self.newest_ns = time_ns
         return self.key << SEQ_BITS | index
 
+    def append_many(
+        self, disk: Disk, entries: list[tuple[bytes, bytes]], time_ns: int, hold: bool
+    ) -> list[int]:
+        """Write entries of payload and context at once; return their sequence numbers.
+
+        One call of the system for all: each gives other threads the interpreter, which takes its
+        time to come back. Raises OSError; then nothing is appended.
+        """
+        marker, first, numbers = self._marker, len(self.states), dict(self._numbers)
+        written: list[bytes] = []
+        for index, (payload, context) in enumerate(entries, first):
+            number = numbers.get(context)
+            if number is None:
+                number = numbers[context] = len(numbers)
+                written.append(encode(marker, CONTEXT, 0, time_ns, number, context))
+            written.append(encode(marker, ENTRY, index, time_ns, number, payload))
+        self._write(disk, b"".join(written))
+        self._numbers = numbers
+        if self._sync_each:
+            disk.sync_file(self._fd)
+        self.states += bytes([OUT if hold else WAITING]) * len(entries)
+        self.newest_ns = time_ns
+        return [self.key << SEQ_BITS | index for index in range(first, first + len(entries))]
+
+    def room(self, sizes: list[int], segment_bytes: int) -> int:
+        """Return how many of entries of these sizes fit in here together."""
+        left_bytes, count = segment_bytes - self.size, 0
+        most = min(len(sizes), MAX_ENTRIES - len(self.states), MAX_CONTEXTS - len(self._numbers))
+        while count < most and sizes[count] <= left_bytes:
+            left_bytes -= sizes[count]
+            count += 1
+        return count
+
     def _write(self, disk: Disk, frame: bytes) -> None:
         written = disk.write(self._fd, frame)
         if written != len(frame):

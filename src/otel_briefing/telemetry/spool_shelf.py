@@ -99,6 +99,44 @@ class Shelf:
         self._counts.appended[priority] += 1
         return seq
 
+    def append_many(
+        self, priority: int, entries: list[tuple[bytes, bytes]], hold: bool
+    ) -> list[int | None]:
+        """Write entries of one priority with few calls of the system, as `append` would each."""
+        seqs: list[int | None] = []
+        while len(seqs) < len(entries):
+            rest = entries[len(seqs) :]
+            try:
+                some = self._append_some(priority, rest, hold)
+            except OSError:
+                self._fail()
+                some = []
+            # One by one where they do not go together: for room, or for what is the matter.
+            seqs += some or [self.append(priority, *rest[0], hold)]
+        return seqs
+
+    def _append_some(
+        self, priority: int, entries: list[tuple[bytes, bytes]], hold: bool
+    ) -> list[int]:
+        segment = self._open[priority]
+        if segment is None or self._retry_at or not segment.is_there(self._disk):
+            return []
+        sizes = [_OVERHEAD + len(payload) + len(context) for payload, context in entries]
+        count = segment.room(sizes, self._segment_bytes)
+        if count == 0 or self.bytes + sum(sizes[:count]) > self.room:
+            return []
+        before = segment.size
+        try:
+            now_ns = self._time_ns()
+            seqs = segment.append_many(self._disk, entries[:count], now_ns, hold)
+        except BaseException:  # as in `_append`
+            self._seal(priority)
+            raise
+        self.bytes += segment.size - before
+        self.dirty.add(segment)
+        self._counts.appended[priority] += count
+        return seqs
+
     def _is_too_early(self) -> bool:
         if self._settings.monotonic() >= self._retry_at:
             self._retry_at = 0.0
