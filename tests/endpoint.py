@@ -11,6 +11,7 @@ import gzip
 import os
 import socket
 import ssl
+import stat
 import struct
 import subprocess
 import tempfile
@@ -451,6 +452,10 @@ class _GrpcServer:
         """Break the one connection: gRPC offers no way, but the socket is in our process."""
         client_port = int(peer.rpartition(":")[2])
         for number in (int(path.name) for path in Path("/dev/fd").iterdir()):
+            # A copy of what is no socket would stay open: of the pipe of a program that just starts.
+            with suppress(OSError):
+                if not stat.S_ISSOCK(os.fstat(number).st_mode):
+                    continue
             with suppress(OSError), socket.socket(fileno=os.dup(number)) as other:
                 if other.getsockname()[1:2] == (self._endpoint.port,) and other.getpeername()[
                     1:2
