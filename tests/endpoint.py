@@ -452,7 +452,7 @@ class _GrpcServer:
         """Break the one connection: gRPC offers no way, but the socket is in our process."""
         client_port = int(peer.rpartition(":")[2])
         for number in (int(path.name) for path in Path("/dev/fd").iterdir()):
-            # A copy of what is no socket would stay open: of the pipe of a program that just starts.
+            # A copy of what is no socket would stay open, as of the pipe of a starting program.
             with suppress(OSError):
                 if not stat.S_ISSOCK(os.fstat(number).st_mode):
                     continue
