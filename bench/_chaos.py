@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -82,6 +83,7 @@ class Row:
     rejected: int = 0
     spooled: int = 0
     dropped: Counter = dataclasses.field(default_factory=Counter)
+    reasons: Counter = dataclasses.field(default_factory=Counter)  # of what was dropped
     lost: Counter = dataclasses.field(default_factory=Counter)
     overrun_ms: float | None = None
     growth_mib: float | None = None
@@ -148,10 +150,26 @@ class Program:
 
     def do(self, command, value=None):
         """Let it do something, and return its answer."""
+        self._send(command, value)
+        return self.answer()
+
+    def end(self, command, timeout_s):
+        """Let it end; return how long that takes, and where it is if that is too long."""
+        began = time.monotonic()
+        self._send(command, None)
+        self.process.stdin.close()
+        while self.process.poll() is None:
+            if time.monotonic() - began > timeout_s:
+                self.process.send_signal(signal.SIGUSR1)
+                pause(1)
+                return timeout_s, self.said()
+            pause(0.02)
+        return time.monotonic() - began, ""
+
+    def _send(self, command, value):
         line = json.dumps([command, value])
         self.process.stdin.write(f"{line}\n".encode())
         self.process.stdin.flush()
-        return self.answer()
 
     def numbers(self, account):
         """Return the numbers of all records it has logged."""
@@ -319,6 +337,7 @@ def judge(row, program, account, bodies, *, alone=True, by_number=True):
     row.rejected += sum(account["rejected"].values())
     row.spooled += sum(account["spooled"].values())
     row.dropped += dropped
+    row.reasons += Counter({why: sum(n.values()) for why, n in account["dropped"].items()})
     growth = program.growth_mib()
     if growth is not None:
         row.growth_mib = max(row.growth_mib or 0.0, growth)

@@ -8,9 +8,11 @@ record has a number in its body, from which its level follows. When its input en
 from __future__ import annotations
 
 import errno
+import faulthandler
 import json
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -226,6 +228,7 @@ class Program:
 
 
 def main():
+    faulthandler.register(signal.SIGUSR1)  # the bench asks where it hangs
     program = Program(json.loads(sys.argv[1]))
     print(json.dumps({"pid": os.getpid()}), flush=True)
     for line in sys.stdin:

@@ -85,6 +85,11 @@ class Rotel:
                 context.__exit__(None, None, None)
 
     def bodies(self):
+        """Return what was printed, once no more comes: it is printed after it is accepted."""
+        size, before = self._output.stat().st_size, -1
+        while size != before:
+            pause(0.3)
+            size, before = self._output.stat().st_size, size
         with self._output.open("rb") as lines:
             return [
                 line.partition(BODY)[2].rstrip(b")\n").decode() for line in lines if BODY in line
