@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The records of the fault bench: all that is known of one follows from its number."""
+"""What the rows of the fault bench share: choices, and records of which the number says all."""
 
 from __future__ import annotations
 
 from collections import Counter
 
+PROTOCOLS = ("http", "grpc")
+TIMEOUTS_MS = (0, 20, 100, 400, 1_000)  # of force_flush
 LEVELS = ("ERROR", "WARN", "INFO")
 _OF_DIGIT = {3: "ERROR", 5: "WARN", 7: "WARN"}
-ERROR_SHARE = 0.1
 PER_PROGRAM = 10_000_000  # each program of a row counts from a multiple of this
 
 

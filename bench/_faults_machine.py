@@ -10,9 +10,9 @@ from collections import Counter
 from contextlib import contextmanager, suppress
 
 import endpoint as receiver
-from _chaos import Row, come_to_rest, finish, judge, pause, probe_flush
-from _chaos_records import by_level
-from _faults import PROTOCOLS, TIMEOUTS_MS
+from _chaos import pause
+from _chaos_judge import Row, come_to_rest, finish, judge, probe_flush
+from _chaos_records import PROTOCOLS, TIMEOUTS_MS, by_level
 from endpoint import Endpoint
 
 DAY_S = 86_400

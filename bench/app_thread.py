@@ -2,8 +2,8 @@
 """What a log call costs the application's thread while the receiver is well, away or slow.
 
 Both sides: the SDK's own handler, and the same official exporter over HTTP. Stock has the stock
-batch processor, ours has lanes and a spool: an ERROR is on disk before its call returns. Errors have
-a stack. `call` is the whole log call, `emit` the processor's part of it.
+batch processor, ours has lanes and a spool: an ERROR is on disk before its call returns. Errors
+have a stack. `call` is the whole log call, `emit` the processor's part of it.
 Usage: python bench/app_thread.py [RUNS]
 """
 

@@ -19,11 +19,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-import _faults
+import _faults_away
+import _faults_endpoint
 import _faults_machine
-from _chaos import HEADER, Ended, Row, ended, kill_all, scene
+from _chaos import Ended, ended, kill_all, scene
+from _chaos_judge import HEADER, Row
 
-ROWS = {**_faults.TOGETHER, **_faults.ONE_BY_ONE, **_faults_machine.ONE_BY_ONE}
+ROWS = {
+    **_faults_away.TOGETHER,
+    **_faults_away.ONE_BY_ONE,
+    **_faults_endpoint.ONE_BY_ONE,
+    **_faults_machine.ONE_BY_ONE,
+}
 DEFAULT_MINUTES = 6.0
 
 _printing = threading.Lock()
@@ -45,7 +52,9 @@ def run_row(name, args):
             row = ROWS[name](place)
     except Ended:
         raise
-    except Exception as error:  # noqa: BLE001  # a fault bench reports, whatever it is
+    except Exception as error:
+        if ended.is_set():  # what it used was taken from it
+            raise Ended from error
         row = Row(name, problems=[f"the bench itself failed: {error!r}", traceback.format_exc()])
     tell(f"{row.name}: {'; '.join(row.problems) if row.problems else 'holds'}")
     return row
@@ -53,7 +62,7 @@ def run_row(name, args):
 
 def run_rows(names, args):
     """Run those at once that mostly wait, then the others one by one."""
-    together = [name for name in names if name in _faults.TOGETHER]
+    together = [name for name in names if name in _faults_away.TOGETHER]
     rows = []
     with ThreadPoolExecutor(max(1, len(together))) as threads:
         try:
