@@ -172,8 +172,12 @@ class Spool:
                     self._settings.disk.sync_folder(folder)
         except OSError:
             self.counts.disk_errors += 1
+            self._alone(self._give_back_dirty, dirty)
             return False
         return True
+
+    def _give_back_dirty(self, dirty: set[Segment]) -> None:
+        self._shelf.dirty |= dirty  # or the next `sync` would say that they are safe
 
     def _take_dirty(self) -> set[Segment]:
         dirty, self._shelf.dirty = self._shelf.dirty, set()
