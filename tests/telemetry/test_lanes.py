@@ -385,10 +385,11 @@ class Processor(RuleBasedStateMachine):
         self._check_at_rest()
 
     @precondition(lambda self: not self.hangs)
-    @rule()
-    def hang(self):
+    @rule(outcome=st.sampled_from(OUTCOMES))
+    def hang(self, outcome):
         """Come to rest, then stand inside the exporter with one urgent record."""
         self.flush()
+        self.exporter.outcome = outcome
         self.exporter.released.clear()
         self.exporter.entered.clear()
         self.generation += 1

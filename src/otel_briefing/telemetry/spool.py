@@ -200,8 +200,12 @@ class Spool:
                     self._settings.disk.sync_folder(folder)
         except OSError:
             self.counts.disk_errors += 1
+            self._alone(self._give_back_dirty, dirty)
             return False
         return True
+
+    def _give_back_dirty(self, dirty: set[Segment]) -> None:
+        self._shelf.dirty |= dirty  # or the next `sync` would say that they are safe
 
     def _take_dirty(self) -> set[Segment]:
         """Return what is to be synced: of what is delivered nothing needs to last."""
