@@ -215,6 +215,8 @@ class LaneWorker:
         self.dropped: Counter[int] = Counter()
         self.failures = 0
         self.suppressed = 0
+        self._ended = False  # nobody takes from the lanes any more
+        self._counting = threading.RLock()  # a signal handler may log
         self._exporting = 0  # the thread that is inside the exporter
         self.waiting_flushes: deque[_Flush] = deque()
         self._lanes: Lanes[Any] = Lanes(self._max_queue_size, self._on_dropped)
@@ -243,15 +245,15 @@ class LaneWorker:
         priority = priority_of(severity, getattr(attributes, "_dict", attributes))
         self.emitted.add(priority)
         if self._shutdown:
-            self.dropped[severity] += 1
-            self.gave_way[priority] += 1
-            self._metrics.drop(1, "already_shutdown")
+            self._on_dropped(data, "already_shutdown")
             return
         if priority >= URGENT and self._keep is not None:
             self._keep(data, priority)
         waiting = self._lanes.put(data, priority)
         if priority >= URGENT or waiting >= self._max_export_batch_size:
             self._wakeup.wake()
+        if self._ended:  # just now: nobody would come for it
+            self._give_up_rest()
 
     def force_flush(self, timeout_millis: float | None = None) -> bool:
         """Export what waits now; false when time ran out, a batch failed or a record was lost."""
@@ -261,6 +263,8 @@ class LaneWorker:
         self.waiting_flushes.append(flush)
         began = time.monotonic()
         self._wakeup.wake()
+        if self._ended:  # just now: nobody would answer
+            return False
         flush.done.wait(None if timeout_millis is None else max(0.0, timeout_millis / 1e3))
         if not flush.complete or self._keep is None:
             return flush.complete
@@ -282,6 +286,8 @@ class LaneWorker:
         if threading.current_thread() is not self._worker_thread:
             self._worker_thread.join(timeout_millis / 1e3)
         self._shutdown_timeout_exceeded = True
+        self._ended = True
+        self._give_up_rest()
         end: Callable[..., Any] = self._exporter.shutdown
         if "timeout_millis" in inspect.signature(end).parameters:
             end(timeout_millis=max(0.0, deadline - time.monotonic()) * 1e3)
@@ -306,6 +312,7 @@ class LaneWorker:
             if not self._shutdown:
                 self._export_due(by_time=not woken)
         self._export_while(lambda _: True)
+        self._ended = True
         self._settle(ended=True)
 
     def _is_due(self) -> bool:
@@ -354,8 +361,9 @@ class LaneWorker:
 
     def _settle(self, *, ended: bool = False) -> None:
         """Answer those whose records are out."""
+        flushes = list(self.waiting_flushes)  # first: what comes after these does not matter
         oldest = self._lanes.oldest()
-        for flush in list(self.waiting_flushes):
+        for flush in flushes:
             out = oldest is None or oldest >= flush.mark
             if out or ended:
                 flush.complete = out and flush.lost == self._lost
@@ -367,14 +375,22 @@ class LaneWorker:
         behind: int = self._exporter.lost if self._keep is not None else 0  # type: ignore[attr-defined]
         return self.failures + self.dropped.total() + behind
 
-    def _on_dropped(self, data: Any) -> None:
+    def _give_up_rest(self) -> None:
+        """Count what is left when the thread has ended, or is never to come back."""
+        with self._counting:
+            for data in self._lanes.take(self._max_queue_size + 1):
+                self._on_dropped(data, "already_shutdown")
+
+    def _on_dropped(self, data: Any, why: str = "queue_full") -> None:
         if self._let_go is not None and self._let_go(data):
             return
         number = data.log_record.severity_number
         severity = number._value_ if number is not None else 0
-        self.dropped[severity] += 1
-        self.gave_way[priority_of(severity, data.log_record.attributes)] += 1
-        self._metrics.drop(1, "queue_full")
+        priority = priority_of(severity, data.log_record.attributes)
+        with self._counting:
+            self.dropped[severity] += 1
+            self.gave_way[priority] += 1
+        self._metrics.drop(1, why)
 
     # A forked child.
 
