@@ -297,10 +297,15 @@ class BriefingLogExporter(SpoolingLogExporter):
     """
 
     def __init__(self, **keywords: Any) -> None:
-        super().__init__(_official_exporter()(**keywords))
+        super().__init__(official_exporter()(**keywords))
 
 
-def _official_exporter() -> Any:
+def official_exporter() -> Any:
+    """Return the official exporter's class, for the protocol that the environment names.
+
+    Raises:
+        ValueError: that is none which there is an exporter for.
+    """
     from importlib import import_module  # noqa: PLC0415
 
     names = ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
