@@ -17,7 +17,6 @@ import threading
 import time
 import weakref
 from collections import Counter, deque
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry._logs import LogRecord
@@ -25,12 +24,10 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach
 from opentelemetry.metrics import get_meter_provider
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExportResult
-from opentelemetry.sdk._shared_internal._processor_metrics import create_processor_metrics
-from opentelemetry.sdk.environment_variables import OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.semconv._incubating.attributes.otel_attributes import OtelComponentTypeValues
 
 from otel_briefing.telemetry import child_exit, guard
+from otel_briefing.telemetry.batch_metrics import BatchMetrics, sdk_metrics
 from otel_briefing.telemetry.lanes import HIGHEST, Lanes
 from otel_briefing.telemetry.priority import URGENT, priority_of
 from otel_briefing.telemetry.seen_counter import SeenCounter
@@ -90,7 +87,7 @@ class PriorityBatchLogRecordProcessor(BatchLogRecordProcessor):
             max_export_batch_size,
             export_timeout_millis,
             max_queue_size,
-            _Metrics(_sdk_metrics(meter_provider or get_meter_provider(), max_queue_size)),
+            BatchMetrics(sdk_metrics(meter_provider or get_meter_provider(), max_queue_size)),
         )
         self.replaced: Any = None  # the exporter of the processor whose place this took
 
@@ -113,7 +110,7 @@ class PriorityBatchLogRecordProcessor(BatchLogRecordProcessor):
             queue_of._max_export_batch_size,
             queue_of._export_timeout_millis,
             queue_of._max_queue_size,
-            _Metrics(queue_of._metrics),
+            BatchMetrics(queue_of._metrics),
             watch=False,
         )
         return made
@@ -186,7 +183,7 @@ class LaneWorker:
         max_export_batch_size: int,
         export_timeout_millis: float,
         max_queue_size: int,
-        metrics: _Metrics,
+        metrics: BatchMetrics,
         *,
         watch: bool = True,
     ) -> None:
@@ -410,49 +407,3 @@ def _in_child(worker: LaneWorker | None) -> None:
     if worker is not None:
         with guard.guarded(__name__):
             worker.after_fork()
-
-
-class _Metrics:
-    """The SDK's own metrics of a batch processor, whose signature differs between versions."""
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-        # Until 1.44 records were counted after the export, with its outcome, and a drop had no
-        # reason; since then they are counted at submission.
-        self._old = "error" in inspect.signature(self._inner.finish_items).parameters
-
-    def watch_queue(self, worker: LaneWorker) -> None:
-        me = weakref.ref(worker)
-
-        def waiting() -> int:
-            found = me()
-            return len(found) if found is not None else 0
-
-        self._inner.register_queue_size(waiting)
-
-    def submitted(self, count: int) -> None:
-        if not self._old:
-            self._inner.finish_items(count)
-
-    def exported(self, count: int, error: BaseException | None) -> None:
-        if self._old:
-            self._inner.finish_items(count, error)
-
-    def drop(self, count: int, why: str) -> None:
-        if self._old:
-            with suppress(Exception):
-                if why == "queue_full":
-                    self._inner.drop_items(count)
-            return
-        self._inner.drop_items(count, why)
-
-
-def _sdk_metrics(meter_provider: MeterProvider, capacity: int) -> Any:
-    wanted = os.environ.get(OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED, "")
-    return create_processor_metrics(
-        "logs",
-        OtelComponentTypeValues.BATCHING_LOG_PROCESSOR,
-        meter_provider,
-        capacity=capacity,
-        enabled=wanted.strip().lower() == "true",
-    )
