@@ -28,6 +28,7 @@ from opentelemetry.sdk.resources import Resource
 
 from otel_briefing.telemetry import child_exit, guard
 from otel_briefing.telemetry.batch_metrics import BatchMetrics, sdk_metrics
+from otel_briefing.telemetry.keeping import KeepingExporter
 from otel_briefing.telemetry.lanes import HIGHEST, Lanes
 from otel_briefing.telemetry.priority import URGENT, priority_of
 from otel_briefing.telemetry.seen_counter import SeenCounter
@@ -129,13 +130,14 @@ class PriorityBatchLogRecordProcessor(BatchLogRecordProcessor):
 
     def account(self) -> Account | None:
         """Return where the records are, by level; None where the exporter does not tell."""
-        worker = self._batch_processor
-        tell = getattr(worker._exporter, "account", None)
-        return tell(worker.emitted.values(), worker.gave_way) if tell is not None else None
+        worker: LaneWorker = self._batch_processor
+        keeper = worker.keeper
+        return keeper.account(worker.emitted.values(), worker.gave_way) if keeper else None
 
     def delivery(self) -> dict[str, Any]:
         """Return what else an exporter that tells an account says of its work."""
-        return dict(self._batch_processor._exporter.facts())
+        keeper: KeepingExporter | None = self._batch_processor.keeper
+        return keeper.facts() if keeper else {}
 
     @property
     def failures(self) -> int:
@@ -196,9 +198,7 @@ class LaneWorker:
         self._metrics = metrics
         self._shutdown = False
         self._shutdown_timeout_exceeded = False
-        # An exporter that spools takes what is urgent before it is batched.
-        self._keep = getattr(exporter, "keep", None)
-        self._let_go = getattr(exporter, "let_go", None)
+        self.keeper = exporter if isinstance(exporter, KeepingExporter) else None
         self._begin()
         if watch:
             metrics.watch_queue(self)
@@ -244,8 +244,8 @@ class LaneWorker:
         if self._shutdown:
             self._on_dropped(data, "already_shutdown")
             return
-        if priority >= URGENT and self._keep is not None:
-            self._keep(data, priority)
+        if priority >= URGENT and self.keeper is not None:
+            self.keeper.keep(data, priority)
         waiting = self._lanes.put(data, priority)
         if priority >= URGENT or waiting >= self._max_export_batch_size:
             self._wakeup.wake()
@@ -263,12 +263,12 @@ class LaneWorker:
         if self._ended:  # just now: nobody would answer
             return False
         flush.done.wait(None if timeout_millis is None else max(0.0, timeout_millis / 1e3))
-        if not flush.complete or self._keep is None:
+        if not flush.complete or self.keeper is None:
             return flush.complete
         if timeout_millis is None:
             timeout_millis = self._export_timeout_millis
         left_ms = timeout_millis - (time.monotonic() - began) * 1e3
-        out: bool = self._exporter.force_flush(max(0, int(left_ms)))
+        out = self.keeper.force_flush(max(0, int(left_ms)))
         return out and flush.lost == self._lost
 
     def shutdown(self, timeout_millis: float = 30_000) -> None:
@@ -277,8 +277,8 @@ class LaneWorker:
             return
         deadline = time.monotonic() + timeout_millis / 1e3
         self._shutdown = True
-        if self._keep is not None:
-            self._exporter.prepare_end()  # type: ignore[attr-defined]
+        if self.keeper is not None:
+            self.keeper.prepare_end()
         self._wakeup.wake()
         if threading.current_thread() is not self._worker_thread:
             self._worker_thread.join(timeout_millis / 1e3)
@@ -297,8 +297,8 @@ class LaneWorker:
         self._wakeup.wake()
         self._worker_thread.join(timeout_s)
         waiting = self._lanes.take(self._max_queue_size)
-        let_go = self._let_go
-        return [data for data in waiting if let_go is None or not let_go(data)]
+        keeper = self.keeper
+        return [data for data in waiting if keeper is None or not keeper.let_go(data)]
 
     # The worker's thread.
 
@@ -369,7 +369,7 @@ class LaneWorker:
 
     @property
     def _lost(self) -> int:
-        behind: int = self._exporter.lost if self._keep is not None else 0  # type: ignore[attr-defined]
+        behind = self.keeper.lost if self.keeper is not None else 0
         return self.failures + self.dropped.total() + behind
 
     def _give_up_rest(self) -> None:
@@ -379,7 +379,7 @@ class LaneWorker:
                 self._on_dropped(data, "already_shutdown")
 
     def _on_dropped(self, data: Any, why: str = "queue_full") -> None:
-        if self._let_go is not None and self._let_go(data):
+        if self.keeper is not None and self.keeper.let_go(data):
             return
         number = data.log_record.severity_number
         severity = number._value_ if number is not None else 0
