@@ -207,6 +207,7 @@ class LaneWorker:
             os.register_at_fork(after_in_child=lambda: _in_child(me()))
 
     def _begin(self) -> None:
+        self._pid = os.getpid()
         self.emitted = SeenCounter(HIGHEST + 1)  # by priority
         self.gave_way = [0] * (HIGHEST + 1)  # by priority; what the spool has is not lost
         self.dropped: Counter[int] = Counter()
@@ -304,8 +305,11 @@ class LaneWorker:
 
     def worker(self) -> None:
         """Export until shut down, then the rest."""
+        pid = os.getpid()
         while not self._shutdown:
             woken = self._wakeup.wait(self._is_due, self._schedule_delay)
+            if os.getpid() != pid:
+                threading.Event().wait()  # for ever: what goes on in a forked child is a greenlet
             if not self._shutdown:
                 self._export_due(by_time=not woken)
         self._export_while(lambda _: True)
@@ -333,6 +337,8 @@ class LaneWorker:
     def _export_while(self, due: Callable[[int], bool]) -> None:
         for number in itertools.count():
             if self._shutdown_timeout_exceeded or not len(self._lanes) or not due(number):
+                return
+            if self._pid != os.getpid():  # a greenlet of the parent's, in a child that begins
                 return
             self._export(self._lanes.take(self._max_export_batch_size))
             self._settle()

@@ -8,10 +8,10 @@ offered meanwhile goes to the spool, which is somebody else's work.
 from __future__ import annotations
 
 import math
-import queue
 import random
 import threading
 import time
+from _queue import SimpleQueue
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -75,7 +75,7 @@ class Courier:
         self._sending = threads.new_lock()  # held over every attempt
         self._live: deque[Parcel] = deque()
         self._flushes: deque[Flush] = deque()
-        self._wakeup = Wakeup(queue.SimpleQueue)
+        self._wakeup = Wakeup(SimpleQueue)  # the C queue: see the thread
         self._failures = 0  # attempts in a row
         self._refusals = 0  # in a row
         self._retry_at = 0.0
@@ -90,9 +90,14 @@ class Courier:
         self._suspicion = Suspicion()
         self.trouble = ""  # why nothing can be delivered now
         self.trouble_since_ns = 0
-        self._thread = threading.Thread(name="OtelBriefingExporter", target=self._run, daemon=True)
-        with suppress(RuntimeError):  # the interpreter is ending: what comes goes to the spool
+        # A real one also under gevent: a forked child goes on with its parent's greenlets, and they
+        # with its parent's connections. Those who wait for it may be greenlets.
+        self._thread = threads.OwnThread(self._run)
+        self._over = threading.Event()
+        try:
             self._thread.start()
+        except RuntimeError:  # the interpreter is ending: what comes goes to the spool
+            self._over.set()
 
     def before_fork(self) -> None:
         """Let no attempt be under way, where that may crash the child; wait for that a little."""
@@ -108,6 +113,9 @@ class Courier:
         self._forked = True
         if self._stop_at == math.inf:
             self._begin()
+            return
+        self._over = threading.Event()  # somebody may have been inside the old one
+        self._over.set()
 
     # Any thread.
 
@@ -115,7 +123,7 @@ class Courier:
         """Take a parcel to be sent; return for how many seconds it is worth to wait for that."""
         self._live.append(parcel)
         self._wakeup.wake()
-        if self._failures or self._ended or not self._thread.is_alive():
+        if self._failures or self._ended or self._over.is_set():
             return 0.0
         busy_s = time.monotonic() - self._busy_since  # infinitely negative when it is not
         many = len(parcel.items) >= MANY or self._last_took_s >= SLOW_S
@@ -136,7 +144,7 @@ class Courier:
         flush = Flush(self.lost)
         self._flushes.append(flush)
         self._wakeup.wake()
-        if self._ended or not self._thread.is_alive():
+        if self._ended or self._over.is_set():
             return False
         flush.done.wait(max(0.0, timeout_s))
         return flush.complete
@@ -153,13 +161,18 @@ class Courier:
         deadline = time.monotonic() + timeout_s
         self._stop_at = min(self._stop_at, deadline)
         self._wakeup.wake()
-        if threading.current_thread() is not self._thread and self._thread.ident is not None:
-            self._thread.join(max(0.0, deadline - time.monotonic()))
+        if not self._thread.is_current():
+            self._over.wait(max(0.0, deadline - time.monotonic()))
 
     # The thread.
 
     def _run(self) -> None:
-        guard.mark_thread()
+        try:
+            self._work()
+        finally:
+            self._over.set()
+
+    def _work(self) -> None:
         attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
         if self._forked:
             self._sender.renew()

@@ -151,10 +151,13 @@ class SpoolingLogExporter(KeepingExporter):
 
     def _hand_over(self, items: list[Item]) -> list[Item]:
         """See to it that all are delivered or in the spool; return what could not be."""
+        pid = os.getpid()
         while items and not self._closed:
             parcel = Parcel(items)
             patience_s = self._courier.offer(parcel)
             while not parcel.settled.wait(patience_s):
+                if os.getpid() != pid:  # in a greenlet that a forked child took over
+                    return []
                 if self._kept(parcel):
                     return []
                 if self._given_up(parcel):
