@@ -11,7 +11,6 @@ import gzip
 import os
 import socket
 import ssl
-import stat
 import struct
 import subprocess
 import tempfile
@@ -452,17 +451,26 @@ class _GrpcServer:
         """Break the one connection: gRPC offers no way, but the socket is in our process."""
         client_port = int(peer.rpartition(":")[2])
         for number in (int(path.name) for path in Path("/dev/fd").iterdir()):
-            # A copy of what is no socket would stay open, as of the pipe of a starting program.
-            with suppress(OSError):
-                if not stat.S_ISSOCK(os.fstat(number).st_mode):
-                    continue
-            with suppress(OSError), socket.socket(fileno=os.dup(number)) as other:
+            with suppress(OSError), _as_socket(number) as other:
                 if other.getsockname()[1:2] == (self._endpoint.port,) and other.getpeername()[
                     1:2
                 ] == (client_port,):
                     other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
                     other.shutdown(socket.SHUT_RDWR)
                     return
+
+
+def _as_socket(number: int) -> socket.socket:
+    """Return a second socket for a descriptor. Raises OSError, and then leaves none open.
+
+    Some pipe of this very process may be waiting for its last writer to go.
+    """
+    copy = os.dup(number)
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        raise
 
 
 # --- bytes ---------------------------------------------------------------------------------------

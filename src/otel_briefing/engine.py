@@ -90,10 +90,14 @@ class Engine:
         """Wait until everything that waits now is analysed and on the page; false when late."""
         if self._thread.is_current() or self._thread.has_ended:
             return not len(self._intake)
+        return self.begin_flush().wait(timeout_s)
+
+    def begin_flush(self) -> threads.Flag:
+        """Ask for what `flush` waits for; it has happened when the flag is set."""
         reached = threads.Flag()
         self._waiters.append(reached)
         self._intake.wake()
-        return reached.wait(timeout_s)
+        return reached
 
     def stop(self, timeout_s: float) -> bool:
         """Analyse what waits, write the last page, end the thread; false when it took too long."""

@@ -90,7 +90,16 @@ def __getattr__(name: str) -> Any:
     from otel_briefing.telemetry import exporter  # noqa: PLC0415
 
     exporter.make_spool = _default_spool
+    if name == "BriefingLogExporter" and not _spool_wanted():
+        return exporter.official_exporter()
     return getattr(exporter, name)
+
+
+def _spool_wanted() -> bool:
+    """Tell whether what is named `briefing` keeps anything; a bad configuration stops no export."""
+    with suppress(Exception):  # it is said when we are to start
+        return not _switched_off() and bool(_load_config().spool_enabled)
+    return False
 
 
 def _default_spool() -> Any:

@@ -62,6 +62,31 @@ def test_the_spooling_exporter_can_be_asked_for_by_name(
     assert run.dashboard["delivery"]["delivered"] == {"ERROR": 1}
 
 
+@pytest.mark.parametrize(
+    "off",
+    [
+        {"OTEL_BRIEFING_ENABLED": "false"},
+        {"OTEL_BRIEFING_SPOOL_ENABLED": "false"},
+        {"OTEL_BRIEFING_SPOOL_MAX_MB": "much"},
+    ],
+)
+def test_switched_off_it_is_the_official_exporter(
+    with_distro: Environment, collector: Collector, off: dict[str, str]
+) -> None:
+    """Whatever is wrong with us, the logs that were asked for leave."""
+    run = with_distro.run(
+        "signals.py",
+        OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf",
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.http,
+        OTEL_LOGS_EXPORTER="briefing",
+        **off,
+    )
+    assert run.returncode == 0
+    wait_for(collector.logs)
+    assert [log["name"] for log in collector.logs()] == ["pool exhausted after 4.0 s"]
+    assert not (run.state / "spool").exists()
+
+
 def test_a_collector_that_is_down_costs_the_program_nothing(with_distro: Environment) -> None:
     """With nobody listening the program ends well, and the page has the failure."""
     run = with_distro.run(

@@ -385,10 +385,11 @@ class Processor(RuleBasedStateMachine):
         self._check_at_rest()
 
     @precondition(lambda self: not self.hangs)
-    @rule()
-    def hang(self):
+    @rule(outcome=st.sampled_from(OUTCOMES))
+    def hang(self, outcome):
         """Come to rest, then stand inside the exporter with one urgent record."""
         self.flush()
+        self.exporter.outcome = outcome
         self.exporter.released.clear()
         self.exporter.entered.clear()
         self.generation += 1
@@ -505,3 +506,86 @@ def test_threads_emit_and_at_rest_every_record_is_told(switching_often, outcome)
     failed = outcome is not LogRecordExportResult.SUCCESS
     assert failed * len(exported) == processor.failures
     assert all(len(batch) <= 5 for batch in exporter.batches)
+
+
+# --- races, each brought about where it would happen -------------------------------------------
+
+
+@pytest.fixture
+def idle():
+    """A processor whose worker does nothing by itself, and its exporter."""
+    puppet = Puppet()
+    processor = PriorityBatchLogRecordProcessor(puppet, schedule_delay_millis=3_600_000)
+    yield puppet, processor
+    puppet.released.set()
+    processor.shutdown()
+
+
+def test_a_flush_that_comes_while_others_are_answered_waits_for_its_own(idle):
+    """What came with it was not seen when the worker looked for what is oldest."""
+    puppet, processor = idle
+    worker = processor._batch_processor
+    look, answers, begun = worker._lanes.oldest, [], []
+
+    def flush():
+        answers.append((processor.force_flush(30_000), len(puppet.exported)))
+
+    def oldest():
+        found = look()
+        if not begun and found is None and threading.current_thread() is worker._worker_thread:
+            processor.on_emit(record((0, 0, 0), 9))
+            begun.append(threading.Thread(target=flush))
+            begun[0].start()
+            while not worker.waiting_flushes:
+                pass
+        return found
+
+    worker._lanes.oldest = oldest
+    processor.on_emit(record((9, 9, 9), 17))
+    while not answers:
+        pass
+    begun[0].join()
+    assert answers == [(True, 2)]
+
+
+def test_a_flush_that_meets_the_end_is_answered(idle):
+    """Nobody comes any more: it is false at once."""
+    _, processor = idle
+    worker = processor._batch_processor
+    mark = worker._lanes.mark
+
+    def end_first():
+        processor.shutdown()
+        return mark()
+
+    worker._lanes.mark = end_first
+    assert processor.force_flush(None) is False
+
+
+def test_a_record_that_meets_the_end_is_counted(idle):
+    """It was let in, and the worker went."""
+    puppet, processor = idle
+    worker = processor._batch_processor
+    put = worker._lanes.put
+
+    def end_first(*args):
+        processor.shutdown()
+        return put(*args)
+
+    worker._lanes.put = end_first
+    processor.on_emit(record((0, 0, 0), 9))
+    assert (puppet.exported, processor.dropped, len(worker)) == ([], {9: 1}, 0)
+
+
+def test_what_waits_behind_an_exporter_that_hangs_at_the_end_is_counted(idle):
+    """The time is over; nothing is forgotten in the lanes."""
+    puppet, processor = idle
+    worker = processor._batch_processor
+    puppet.released.clear()
+    processor.on_emit(record((0, 0, 0), 17))
+    puppet.entered.wait()
+    processor.on_emit(record((0, 0, 1), 9))
+    worker.shutdown(100)
+    puppet.released.set()
+    worker._worker_thread.join()
+    assert (processor.dropped, len(worker)) == ({9: 1}, 0)

@@ -17,7 +17,6 @@ import threading
 import time
 import weakref
 from collections import Counter, deque
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry._logs import LogRecord
@@ -25,12 +24,11 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach
 from opentelemetry.metrics import get_meter_provider
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExportResult
-from opentelemetry.sdk._shared_internal._processor_metrics import create_processor_metrics
-from opentelemetry.sdk.environment_variables import OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.semconv._incubating.attributes.otel_attributes import OtelComponentTypeValues
 
 from otel_briefing.telemetry import child_exit, guard
+from otel_briefing.telemetry.batch_metrics import BatchMetrics, sdk_metrics
+from otel_briefing.telemetry.keeping import KeepingExporter
 from otel_briefing.telemetry.lanes import HIGHEST, Lanes
 from otel_briefing.telemetry.priority import URGENT, priority_of
 from otel_briefing.telemetry.seen_counter import SeenCounter
@@ -90,7 +88,7 @@ class PriorityBatchLogRecordProcessor(BatchLogRecordProcessor):
             max_export_batch_size,
             export_timeout_millis,
             max_queue_size,
-            _Metrics(_sdk_metrics(meter_provider or get_meter_provider(), max_queue_size)),
+            BatchMetrics(sdk_metrics(meter_provider or get_meter_provider(), max_queue_size)),
         )
         self.replaced: Any = None  # the exporter of the processor whose place this took
 
@@ -113,7 +111,7 @@ class PriorityBatchLogRecordProcessor(BatchLogRecordProcessor):
             queue_of._max_export_batch_size,
             queue_of._export_timeout_millis,
             queue_of._max_queue_size,
-            _Metrics(queue_of._metrics),
+            BatchMetrics(queue_of._metrics),
             watch=False,
         )
         return made
@@ -132,13 +130,14 @@ class PriorityBatchLogRecordProcessor(BatchLogRecordProcessor):
 
     def account(self) -> Account | None:
         """Return where the records are, by level; None where the exporter does not tell."""
-        worker = self._batch_processor
-        tell = getattr(worker._exporter, "account", None)
-        return tell(worker.emitted.values(), worker.gave_way) if tell is not None else None
+        worker: LaneWorker = self._batch_processor
+        keeper = worker.keeper
+        return keeper.account(worker.emitted.values(), worker.gave_way) if keeper else None
 
     def delivery(self) -> dict[str, Any]:
         """Return what else an exporter that tells an account says of its work."""
-        return dict(self._batch_processor._exporter.facts())
+        keeper: KeepingExporter | None = self._batch_processor.keeper
+        return keeper.facts() if keeper else {}
 
     @property
     def failures(self) -> int:
@@ -186,7 +185,7 @@ class LaneWorker:
         max_export_batch_size: int,
         export_timeout_millis: float,
         max_queue_size: int,
-        metrics: _Metrics,
+        metrics: BatchMetrics,
         *,
         watch: bool = True,
     ) -> None:
@@ -199,9 +198,7 @@ class LaneWorker:
         self._metrics = metrics
         self._shutdown = False
         self._shutdown_timeout_exceeded = False
-        # An exporter that spools takes what is urgent before it is batched.
-        self._keep = getattr(exporter, "keep", None)
-        self._let_go = getattr(exporter, "let_go", None)
+        self.keeper = exporter if isinstance(exporter, KeepingExporter) else None
         self._begin()
         if watch:
             metrics.watch_queue(self)
@@ -210,11 +207,14 @@ class LaneWorker:
             os.register_at_fork(after_in_child=lambda: _in_child(me()))
 
     def _begin(self) -> None:
+        self._pid = os.getpid()
         self.emitted = SeenCounter(HIGHEST + 1)  # by priority
         self.gave_way = [0] * (HIGHEST + 1)  # by priority; what the spool has is not lost
         self.dropped: Counter[int] = Counter()
         self.failures = 0
         self.suppressed = 0
+        self._ended = False  # nobody takes from the lanes any more
+        self._counting = threading.RLock()  # a signal handler may log
         self._exporting = 0  # the thread that is inside the exporter
         self.waiting_flushes: deque[_Flush] = deque()
         self._lanes: Lanes[Any] = Lanes(self._max_queue_size, self._on_dropped)
@@ -243,15 +243,15 @@ class LaneWorker:
         priority = priority_of(severity, getattr(attributes, "_dict", attributes))
         self.emitted.add(priority)
         if self._shutdown:
-            self.dropped[severity] += 1
-            self.gave_way[priority] += 1
-            self._metrics.drop(1, "already_shutdown")
+            self._on_dropped(data, "already_shutdown")
             return
-        if priority >= URGENT and self._keep is not None:
-            self._keep(data, priority)
+        if priority >= URGENT and self.keeper is not None:
+            self.keeper.keep(data, priority)
         waiting = self._lanes.put(data, priority)
         if priority >= URGENT or waiting >= self._max_export_batch_size:
             self._wakeup.wake()
+        if self._ended:  # just now: nobody would come for it
+            self._give_up_rest()
 
     def force_flush(self, timeout_millis: float | None = None) -> bool:
         """Export what waits now; false when time ran out, a batch failed or a record was lost."""
@@ -261,13 +261,15 @@ class LaneWorker:
         self.waiting_flushes.append(flush)
         began = time.monotonic()
         self._wakeup.wake()
+        if self._ended:  # just now: nobody would answer
+            return False
         flush.done.wait(None if timeout_millis is None else max(0.0, timeout_millis / 1e3))
-        if not flush.complete or self._keep is None:
+        if not flush.complete or self.keeper is None:
             return flush.complete
         if timeout_millis is None:
             timeout_millis = self._export_timeout_millis
         left_ms = timeout_millis - (time.monotonic() - began) * 1e3
-        out: bool = self._exporter.force_flush(max(0, int(left_ms)))
+        out = self.keeper.force_flush(max(0, int(left_ms)))
         return out and flush.lost == self._lost
 
     def shutdown(self, timeout_millis: float = 30_000) -> None:
@@ -276,12 +278,14 @@ class LaneWorker:
             return
         deadline = time.monotonic() + timeout_millis / 1e3
         self._shutdown = True
-        if self._keep is not None:
-            self._exporter.prepare_end()  # type: ignore[attr-defined]
+        if self.keeper is not None:
+            self.keeper.prepare_end()
         self._wakeup.wake()
         if threading.current_thread() is not self._worker_thread:
             self._worker_thread.join(timeout_millis / 1e3)
         self._shutdown_timeout_exceeded = True
+        self._ended = True
+        self._give_up_rest()
         end: Callable[..., Any] = self._exporter.shutdown
         if "timeout_millis" in inspect.signature(end).parameters:
             end(timeout_millis=max(0.0, deadline - time.monotonic()) * 1e3)
@@ -294,18 +298,22 @@ class LaneWorker:
         self._wakeup.wake()
         self._worker_thread.join(timeout_s)
         waiting = self._lanes.take(self._max_queue_size)
-        let_go = self._let_go
-        return [data for data in waiting if let_go is None or not let_go(data)]
+        keeper = self.keeper
+        return [data for data in waiting if keeper is None or not keeper.let_go(data)]
 
     # The worker's thread.
 
     def worker(self) -> None:
         """Export until shut down, then the rest."""
+        pid = os.getpid()
         while not self._shutdown:
             woken = self._wakeup.wait(self._is_due, self._schedule_delay)
+            if os.getpid() != pid:
+                threading.Event().wait()  # for ever: what goes on in a forked child is a greenlet
             if not self._shutdown:
                 self._export_due(by_time=not woken)
         self._export_while(lambda _: True)
+        self._ended = True
         self._settle(ended=True)
 
     def _is_due(self) -> bool:
@@ -329,6 +337,8 @@ class LaneWorker:
     def _export_while(self, due: Callable[[int], bool]) -> None:
         for number in itertools.count():
             if self._shutdown_timeout_exceeded or not len(self._lanes) or not due(number):
+                return
+            if self._pid != os.getpid():  # a greenlet of the parent's, in a child that begins
                 return
             self._export(self._lanes.take(self._max_export_batch_size))
             self._settle()
@@ -354,8 +364,9 @@ class LaneWorker:
 
     def _settle(self, *, ended: bool = False) -> None:
         """Answer those whose records are out."""
+        flushes = list(self.waiting_flushes)  # first: what comes after these does not matter
         oldest = self._lanes.oldest()
-        for flush in list(self.waiting_flushes):
+        for flush in flushes:
             out = oldest is None or oldest >= flush.mark
             if out or ended:
                 flush.complete = out and flush.lost == self._lost
@@ -364,17 +375,25 @@ class LaneWorker:
 
     @property
     def _lost(self) -> int:
-        behind: int = self._exporter.lost if self._keep is not None else 0  # type: ignore[attr-defined]
+        behind = self.keeper.lost if self.keeper is not None else 0
         return self.failures + self.dropped.total() + behind
 
-    def _on_dropped(self, data: Any) -> None:
-        if self._let_go is not None and self._let_go(data):
+    def _give_up_rest(self) -> None:
+        """Count what is left when the thread has ended, or is never to come back."""
+        with self._counting:
+            for data in self._lanes.take(self._max_queue_size + 1):
+                self._on_dropped(data, "already_shutdown")
+
+    def _on_dropped(self, data: Any, why: str = "queue_full") -> None:
+        if self.keeper is not None and self.keeper.let_go(data):
             return
         number = data.log_record.severity_number
         severity = number._value_ if number is not None else 0
-        self.dropped[severity] += 1
-        self.gave_way[priority_of(severity, data.log_record.attributes)] += 1
-        self._metrics.drop(1, "queue_full")
+        priority = priority_of(severity, data.log_record.attributes)
+        with self._counting:
+            self.dropped[severity] += 1
+            self.gave_way[priority] += 1
+        self._metrics.drop(1, why)
 
     # A forked child.
 
@@ -394,49 +413,3 @@ def _in_child(worker: LaneWorker | None) -> None:
     if worker is not None:
         with guard.guarded(__name__):
             worker.after_fork()
-
-
-class _Metrics:
-    """The SDK's own metrics of a batch processor, whose signature differs between versions."""
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-        # Until 1.44 records were counted after the export, with its outcome, and a drop had no
-        # reason; since then they are counted at submission.
-        self._old = "error" in inspect.signature(self._inner.finish_items).parameters
-
-    def watch_queue(self, worker: LaneWorker) -> None:
-        me = weakref.ref(worker)
-
-        def waiting() -> int:
-            found = me()
-            return len(found) if found is not None else 0
-
-        self._inner.register_queue_size(waiting)
-
-    def submitted(self, count: int) -> None:
-        if not self._old:
-            self._inner.finish_items(count)
-
-    def exported(self, count: int, error: BaseException | None) -> None:
-        if self._old:
-            self._inner.finish_items(count, error)
-
-    def drop(self, count: int, why: str) -> None:
-        if self._old:
-            with suppress(Exception):
-                if why == "queue_full":
-                    self._inner.drop_items(count)
-            return
-        self._inner.drop_items(count, why)
-
-
-def _sdk_metrics(meter_provider: MeterProvider, capacity: int) -> Any:
-    wanted = os.environ.get(OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED, "")
-    return create_processor_metrics(
-        "logs",
-        OtelComponentTypeValues.BATCHING_LOG_PROCESSOR,
-        meter_provider,
-        capacity=capacity,
-        enabled=wanted.strip().lower() == "true",
-    )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _UTILS = ("multiprocessing.util", "billiard.util")  # Celery's workers are billiard's
+_CELERY = "celery.signals"  # its workers end by `os._exit`, which forgets finalizers too
 _BEFORE_OTHERS = 1_000  # finalizers of a higher priority run earlier
 
 
@@ -21,7 +22,8 @@ def register(owner: T, at_exit: Callable[[T], Any]) -> None:
     """Call `at_exit(owner)` when this forked child ends, if it is a worker process.
 
     Call it from an at-fork hook. The finalizer itself has to be made later, by the module's own
-    hook: it forgets all finalizers after the fork. Holds `owner` weakly until then.
+    hook: it forgets all finalizers after the fork. Holds `owner` weakly until then. Celery is asked
+    at once.
     """
     for name in _UTILS:
         module = sys.modules.get(name)
@@ -34,6 +36,12 @@ def register(owner: T, at_exit: Callable[[T], Any]) -> None:
 
         with guard.guarded(__name__):
             module.register_after_fork(owner, after_fork)
+    signals = sys.modules.get(_CELERY)
+    if signals is not None:
+        with guard.guarded(__name__):
+            signals.worker_process_shutdown.connect(
+                lambda **_: _guarded(at_exit, owner), weak=False
+            )
 
 
 def register_now(owner: T, at_exit: Callable[[T], Any]) -> None:

@@ -8,10 +8,10 @@ offered meanwhile goes to the spool, which is somebody else's work.
 from __future__ import annotations
 
 import math
-import queue
 import random
 import threading
 import time
+from _queue import SimpleQueue
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -24,6 +24,7 @@ from otel_briefing.telemetry.otlp import join_request
 from otel_briefing.telemetry.parcel import Item, Parcel, chunks, to_context, to_origin
 from otel_briefing.telemetry.sender import Outcome
 from otel_briefing.telemetry.spool import RETRY_S
+from otel_briefing.telemetry.suspicion import Suspicion
 from otel_briefing.telemetry.wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -37,14 +38,12 @@ SLOW_S: Final = 0.1  # so long a request means that more will soon wait ...
 HURRIED_S: Final = 0.02  # ... and then the disk is quicker than patience
 REPLAY_PER_S: Final = 2_000  # records, of what waits in the spool
 REPLAY_BYTES: Final = 1 << 20
-REPLAY_ITEMS: Final = 512
 TEND_S: Final = 2.0
 FORK_WAIT_S: Final = 0.25
 FIRST_BACKOFF_S: Final = 0.25
 LONGEST_BACKOFF_S: Final = 10.0
 BARRED_S: Final = 30.0  # credentials and paths do not mend themselves
 MAX_REFUSALS: Final = 64  # in a row: then all of it is bad, and is not taken apart any further
-MUTE_FAILURES: Final = 5  # of the same records, when it may be their own fault
 
 
 class Flush:
@@ -76,7 +75,7 @@ class Courier:
         self._sending = threads.new_lock()  # held over every attempt
         self._live: deque[Parcel] = deque()
         self._flushes: deque[Flush] = deque()
-        self._wakeup = Wakeup(queue.SimpleQueue)
+        self._wakeup = Wakeup(SimpleQueue)  # the C queue: see the thread
         self._failures = 0  # attempts in a row
         self._refusals = 0  # in a row
         self._retry_at = 0.0
@@ -88,12 +87,17 @@ class Courier:
         self._ended = False
         self._busy_since = math.inf
         self._last_took_s = 0.0
-        self._mute = _Mute()
+        self._suspicion = Suspicion()
         self.trouble = ""  # why nothing can be delivered now
         self.trouble_since_ns = 0
-        self._thread = threading.Thread(name="OtelBriefingExporter", target=self._run, daemon=True)
-        with suppress(RuntimeError):  # the interpreter is ending: what comes goes to the spool
+        # A real one also under gevent: a forked child goes on with its parent's greenlets, and they
+        # with its parent's connections. Those who wait for it may be greenlets.
+        self._thread = threads.OwnThread(self._run)
+        self._over = threading.Event()
+        try:
             self._thread.start()
+        except RuntimeError:  # the interpreter is ending: what comes goes to the spool
+            self._over.set()
 
     def before_fork(self) -> None:
         """Let no attempt be under way, where that may crash the child; wait for that a little."""
@@ -109,6 +113,9 @@ class Courier:
         self._forked = True
         if self._stop_at == math.inf:
             self._begin()
+            return
+        self._over = threading.Event()  # somebody may have been inside the old one
+        self._over.set()
 
     # Any thread.
 
@@ -116,7 +123,7 @@ class Courier:
         """Take a parcel to be sent; return for how many seconds it is worth to wait for that."""
         self._live.append(parcel)
         self._wakeup.wake()
-        if self._failures or self._ended or not self._thread.is_alive():
+        if self._failures or self._ended or self._over.is_set():
             return 0.0
         busy_s = time.monotonic() - self._busy_since  # infinitely negative when it is not
         many = len(parcel.items) >= MANY or self._last_took_s >= SLOW_S
@@ -137,7 +144,7 @@ class Courier:
         flush = Flush(self.lost)
         self._flushes.append(flush)
         self._wakeup.wake()
-        if self._ended or not self._thread.is_alive():
+        if self._ended or self._over.is_set():
             return False
         flush.done.wait(max(0.0, timeout_s))
         return flush.complete
@@ -154,13 +161,18 @@ class Courier:
         deadline = time.monotonic() + timeout_s
         self._stop_at = min(self._stop_at, deadline)
         self._wakeup.wake()
-        if threading.current_thread() is not self._thread and self._thread.ident is not None:
-            self._thread.join(max(0.0, deadline - time.monotonic()))
+        if not self._thread.is_current():
+            self._over.wait(max(0.0, deadline - time.monotonic()))
 
     # The thread.
 
     def _run(self) -> None:
-        guard.mark_thread()
+        try:
+            self._work()
+        finally:
+            self._over.set()
+
+    def _work(self) -> None:
         attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
         if self._forked:
             self._sender.renew()
@@ -269,8 +281,8 @@ class Courier:
             parcel.settled.set()
 
     def _replay(self) -> None:
-        stuck = self._mute.suspects
-        limit = 2 if stuck else self._mute.limit
+        stuck = self._suspicion.suspects
+        limit = 2 if stuck else self._suspicion.limit
         entries = self._spool.read(min(REPLAY_BYTES, self._sender.max_bytes), limit)
         items = [item for entry in entries if (item := self._item_of(entry)) is not None]
         failed, rejected = items, list[tuple[Item, str]]()
@@ -328,7 +340,7 @@ class Courier:
             if answer.outcome is Outcome.DELIVERED:
                 self._recover(chunk, answer, rejected)
                 continue
-            poison = answer.vague and self._mute.is_poison(chunk)
+            poison = answer.vague and self._suspicion.is_poison(chunk)
             if answer.outcome in {Outcome.RETRY, Outcome.BARRED} and not poison:
                 self._back_off(answer, len(chunk))
                 return chunk + [item for rest in reversed(todo) for item in rest], rejected
@@ -356,7 +368,7 @@ class Courier:
         self._failures = self._refusals = 0
         self._retry_at, self._throttled = 0.0, False
         self.trouble = ""
-        self._mute.delivered(chunk)
+        self._suspicion.delivered(chunk)
         if answer.rejected > 0:
             # It does not say which: the least important are taken to be those.
             few = sorted(chunk, key=lambda item: item.priority)[: answer.rejected]
@@ -381,41 +393,3 @@ class Courier:
         elif self._stop_at == math.inf:
             self._sender.renew()
         self._retry_at = time.monotonic() + delay_s
-
-
-class _Mute:
-    """What is known of vague failures: is it the data or the receiver?
-
-    Less is sent at once after each failure. A record that fails alone, again and again, is at fault
-    when another one was taken just before.
-    """
-
-    def __init__(self) -> None:
-        self.limit = REPLAY_ITEMS
-        self._head: int | None = None  # what failed alone
-        self._failures = 0
-        self._taken = False  # something, since the last failure
-
-    @property
-    def suspects(self) -> bool:
-        """Whether the oldest in the spool may be at fault: the next one is tried before it."""
-        return self._failures >= MUTE_FAILURES
-
-    def is_poison(self, chunk: list[Item]) -> bool:
-        """Note that a chunk has failed; tell whether it is at fault itself."""
-        self.limit = max(1, self.limit // 4)
-        taken, self._taken = self._taken, False
-        seq = chunk[0].seq
-        if len(chunk) > 1 or seq is None or (self.suspects and seq != self._head):
-            return False
-        if seq != self._head:
-            self._head, self._failures = seq, 0
-        self._failures += 1
-        return self.suspects and taken
-
-    def delivered(self, chunk: list[Item]) -> None:
-        """Note that a chunk was taken."""
-        self.limit = min(REPLAY_ITEMS, self.limit * 4)
-        self._taken = True
-        if chunk[0].seq == self._head:
-            self._head, self._failures = None, 0

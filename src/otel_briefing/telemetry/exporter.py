@@ -13,11 +13,12 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
+from opentelemetry.sdk._logs.export import LogRecordExportResult
 
 from otel_briefing.telemetry import guard
 from otel_briefing.telemetry.account import Account, Tally, account_of
 from otel_briefing.telemetry.courier import Courier
+from otel_briefing.telemetry.keeping import KeepingExporter
 from otel_briefing.telemetry.otlp import encode_origin, encode_record
 from otel_briefing.telemetry.parcel import Item, Parcel, to_context
 from otel_briefing.telemetry.priority import priority_of
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from opentelemetry.sdk._logs import ReadableLogRecord
+    from opentelemetry.sdk._logs.export import LogRecordExporter
 
 STORM_PER_S: Final = 1_000  # urgent records that are written through; more go with their batch
 SLOW_S: Final = 0.25  # a disk that takes so long for one record ... (busy threads cost some 50 ms)
@@ -39,7 +41,7 @@ EXIT_S: Final = 5.0  # the longest that the end of a process waits for a receive
 make_spool: Callable[[], tuple[Spool, int]] | None = None
 
 
-class SpoolingLogExporter(LogRecordExporter):
+class SpoolingLogExporter(KeepingExporter):
     """Export through `exporter`, an official OTLP log exporter, and keep what it cannot deliver.
 
     What this promises, and to whom, is in docs/delivery.md. `spool` defaults to one below the state
@@ -149,10 +151,13 @@ class SpoolingLogExporter(LogRecordExporter):
 
     def _hand_over(self, items: list[Item]) -> list[Item]:
         """See to it that all are delivered or in the spool; return what could not be."""
+        pid = os.getpid()
         while items and not self._closed:
             parcel = Parcel(items)
             patience_s = self._courier.offer(parcel)
             while not parcel.settled.wait(patience_s):
+                if os.getpid() != pid:  # in a greenlet that a forked child took over
+                    return []
                 if self._kept(parcel):
                     return []
                 if self._given_up(parcel):
@@ -297,10 +302,15 @@ class BriefingLogExporter(SpoolingLogExporter):
     """
 
     def __init__(self, **keywords: Any) -> None:
-        super().__init__(_official_exporter()(**keywords))
+        super().__init__(official_exporter()(**keywords))
 
 
-def _official_exporter() -> Any:
+def official_exporter() -> Any:
+    """Return the official exporter's class, for the protocol that the environment names.
+
+    Raises:
+        ValueError: that is none which there is an exporter for.
+    """
     from importlib import import_module  # noqa: PLC0415
 
     names = ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")

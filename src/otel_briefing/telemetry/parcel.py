@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from otel_briefing.exceptions import WireError
 from otel_briefing.telemetry.otlp import Origin
 from otel_briefing.telemetry.otlp_record import remember
+from otel_briefing.telemetry.threads import new_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +38,7 @@ class Parcel:
 
     def __init__(self, items: list[Item]) -> None:
         self.items = items
-        self.lock = threading.Lock()
+        self.lock = new_lock()  # a greenlet and a real thread take it
         self.begun = False  # it is in the hands of the one who sends
         self.failed: list[Item] = []  # what could not be sent now and is not in the spool
         self.settled = threading.Event()

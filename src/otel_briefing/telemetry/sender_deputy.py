@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from otel_briefing.telemetry import threads
 from otel_briefing.telemetry.threads import Flag, OwnThread, new_lock
 
 if TYPE_CHECKING:
@@ -45,14 +44,11 @@ class Deputy:
     def call(self, function: Callable[[], T], timeout_s: float) -> T:
         """Return what `function` returns, or raise what it raises.
 
-        Without a thread to be had, as at the end of the interpreter, the caller's makes it; under
-        gevent too, whose sockets wait without holding up others, for as long as the client says.
+        Without a thread to be had, as at the end of the interpreter, the caller's makes it.
 
         Raises:
             OverdueError: it takes longer than `timeout_s`, or `leave()` or `end()` came.
         """
-        if threads.are_green():  # waiting for a thread would stop the whole program
-            return _suppressed(function)
         if self._pid != os.getpid():  # a fork's child has no thread but its own
             self._pid, self._desk, self._left = os.getpid(), None, []
         self._left = [desk for desk in self._left if not desk.has_ended]

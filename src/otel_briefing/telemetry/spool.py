@@ -195,18 +195,23 @@ class Spool:
             for segment in dirty:
                 with suppress(FileNotFoundError):  # all of it was acknowledged, or evicted
                     self._settings.disk.sync(segment.path)
-            for folder in {os.path.dirname(segment.path) for segment in dirty}:  # noqa: PTH120
+            folders = {os.path.dirname(segment.path) for segment in dirty}  # noqa: PTH120
+            for folder in (*folders, self._settings.root):
                 with suppress(FileNotFoundError):
                     self._settings.disk.sync_folder(folder)
         except OSError:
             self.counts.disk_errors += 1
+            self._alone(self._give_back_dirty, dirty)
             return False
         return True
+
+    def _give_back_dirty(self, dirty: set[Segment]) -> None:
+        self._shelf.dirty |= dirty  # or the next `sync` would say that they are safe
 
     def _take_dirty(self) -> set[Segment]:
         """Return what is to be synced: of what is delivered nothing needs to last."""
         dirty, self._shelf.dirty = self._shelf.dirty, set()
-        return {segment for segment in dirty if segment.pending}
+        return {segment for segment in dirty if segment.pending or not segment.counted}
 
     def read(self, limit_bytes: int, limit_items: int) -> list[Entry]:
         """Hand out what waits, about oldest first: until `ack`, `reject` or `release`.

@@ -208,6 +208,8 @@ class Shelf:
         segment = self._segments[self._keys] = Segment(self._keys, home.path, name, size)
         self.bytes += size
         self.room += size  # of what others had, until it is measured again
+        if size:
+            self.dirty.add(segment)  # whether the dead process had synced it is not known
         return segment
 
     # Out.

@@ -115,8 +115,8 @@ def _stock_for(ours: PriorityBatchLogRecordProcessor) -> tuple[Any, Callable[[],
         lanes.emit = emit  # type: ignore[method-assign]  # as above
         for waiting in lanes.hand_over(JOIN_S):
             emit(waiting)
-        if lanes._exporter is not ours.replaced:
-            lanes._exporter.detach()  # type: ignore[attr-defined]  # of our own make
+        if lanes.keeper is not None and lanes.keeper is not ours.replaced:
+            lanes.keeper.detach()
 
     return stock, end_old
 

@@ -32,12 +32,6 @@ def _real(name: str) -> Any:
     return monkey.get_original("_thread", name) if monkey else getattr(_thread, name)
 
 
-def are_green() -> bool:
-    """Tell whether the threads of `threading` are greenlets."""
-    monkey = sys.modules.get("gevent.monkey")
-    return monkey is not None and bool(monkey.is_module_patched("threading"))
-
-
 def new_lock() -> Any:
     """Return a real lock."""
     return _real("allocate_lock")()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Celery application with a task that always fails; broker and results are folders."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -28,3 +29,9 @@ def fail():
 @app.task(name="shop.restock")
 def restock():
     fail()
+
+
+@app.task(name="shop.number")
+def number(which):
+    logging.getLogger("shop").error("ERROR %d", which)
+    logging.getLogger("shop").info("INFO %d", which)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a batch processor and an exporter that keeps records say to each other."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.sdk._logs.export import LogRecordExporter
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk._logs import ReadableLogRecord
+
+    from otel_briefing.telemetry.account import Account
+
+
+class KeepingExporter(LogRecordExporter):
+    """An exporter that takes urgent records before they are batched, and accounts for all."""
+
+    @abstractmethod
+    def keep(self, record: ReadableLogRecord, priority: int) -> None:
+        """Take an urgent record on the thread of its log call; it is exported later all the same.
+
+        Never raises, and never waits long.
+        """
+
+    @abstractmethod
+    def let_go(self, record: ReadableLogRecord) -> bool:
+        """Tell whether a record that will not be exported is kept, and so not lost."""
+
+    @property
+    @abstractmethod
+    def lost(self) -> int:
+        """How many records will never be delivered."""
+
+    @abstractmethod
+    def prepare_end(self) -> None:
+        """Know that the end is near."""
+
+    @abstractmethod
+    def detach(self, timeout_millis: float = 30_000) -> None:
+        """End, but leave the exporter behind this to its owner."""
+
+    @abstractmethod
+    def account(
+        self, emitted: list[int] | None = None, dropped: list[int] | None = None
+    ) -> Account:
+        """Return where the records are; with what a processor before this counted, by priority."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """Return what else is to be said of the delivery, ready for JSON."""
