@@ -217,6 +217,20 @@ def test_what_may_have_arrived_is_sent_again_and_counted(endpoint, tmp_path, acc
     assert set(endpoint.bodies()) == {"one"}
 
 
+def test_every_duplicate_is_counted_as_possible(endpoint, tmp_path):
+    """Also that of a connection kept alive, which is tried once more at once."""
+    with exporting(endpoint, tmp_path / "spool") as (logger, processor):
+        say(logger, "zero")
+        assert processor.force_flush(LONG_S * 1000)
+        endpoint.behaviour = receiver.reset(accept=True)
+        say(logger, "one")
+        assert not processor.force_flush(LONG_S * 1000)
+        endpoint.behaviour = receiver.ok()
+        wait_until(lambda: processor.account().delivered == {"INFO": 2})
+        duplicates = endpoint.bodies().count("one") - 1
+        assert 1 <= duplicates <= processor.delivery()["doubtful_records"]
+
+
 def test_a_receiver_that_hangs_holds_up_nobody(endpoint, tmp_path):
     """The batches go to disk, the flush comes back in its time, the end in its own."""
     endpoint.behaviour = receiver.hang()

@@ -337,6 +337,8 @@ class Courier:
         while todo:
             chunk = todo.pop()
             answer = self._attempt(chunk)
+            if answer.repeated:
+                self._tally.doubtful += len(chunk)
             if answer.outcome is Outcome.DELIVERED:
                 self._recover(chunk, answer, rejected)
                 continue

@@ -55,7 +55,8 @@ class Answer(NamedTuple):
     `reason` is one short line without credentials. `retry_after_s` is the receiver's wish. Of
     what was delivered, `rejected` records were not taken (OTLP's partial success). `doubtful`:
     the receiver may have taken the data although no good answer came, so that a repeat may
-    make duplicates. `vague`: it may be the receiver's fault, or that of these very data.
+    make duplicates; `repeated`: the attempt itself has done that. `vague`: it may be the receiver's
+    fault, or that of these very data.
     """
 
     outcome: Outcome
@@ -64,6 +65,7 @@ class Answer(NamedTuple):
     rejected: int = 0
     doubtful: bool = False
     vague: bool = False
+    repeated: bool = False
 
 
 class Attempt(NamedTuple):

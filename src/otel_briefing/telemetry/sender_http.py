@@ -90,12 +90,15 @@ class HttpWay:
         begin = time.monotonic()
         response = self._client.post(data, timeout_s)
         passed_s = time.monotonic() - begin
+        repeated = False
         # A receiver drops an idle connection just when we use it: that says nothing about it.
         # One that took the data and broke off as fast gets them twice.
         if self._warm and _is_broken(response.error) and passed_s < min(AT_ONCE_S, timeout_s):
             response = self._client.post(data, timeout_s - passed_s)
+            repeated = True
         self._warm = response.error is None
-        return judge(response)
+        attempt = judge(response)
+        return attempt._replace(answer=attempt.answer._replace(repeated=repeated))
 
     def renew(self) -> None:
         """Let go of all connections, on the next attempt's thread."""
