@@ -6,9 +6,11 @@ STAMP := $(VENV)/.installed
 FAULT ?= pool
 RUNS ?= 1
 KEEP ?=
+MINUTES ?= 6
+SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs clean
+.PHONY: help demo test lint bench chaos docs clean
 
 help: ## Show this menu
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +40,9 @@ lint: $(STAMP) ## ruff and mypy --strict
 
 bench: $(STAMP) ## Print every figure that the README quotes (about twenty minutes)
 	@$(BIN)/python bench/run.py
+
+chaos: $(STAMP) ## Break disk, receiver, clock and process at random, and count: MINUTES=6 SEED=
+	@exec $(BIN)/python bench/chaos.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 docs: ## Where to read on
 	@ls docs/*.md

@@ -418,6 +418,27 @@ def test_a_close_ends_an_attempt_under_way(endpoint):
     assert 1 == endpoint.requests
 
 
+class Endless(ConsoleLogRecordExporter):
+    """An exporter whose end does not come before the test's."""
+
+    def __init__(self, over):
+        super().__init__()
+        self.over = over
+
+    def shutdown(self):
+        self.over.wait()
+
+
+def test_a_close_does_not_wait_for_an_exporter_that_hangs():
+    over = threading.Event()
+    begin = time.monotonic()
+    try:
+        sender_for(Endless(over)).close()
+        assert time.monotonic() - begin < LONG_S / 2
+    finally:
+        over.set()
+
+
 def test_a_close_is_silent_and_shuts_the_exporter_down(endpoint, caplog):
     """A second time too, and when somebody else was faster."""
     exporter = exporter_for(endpoint)

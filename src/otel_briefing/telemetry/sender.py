@@ -28,6 +28,7 @@ MAX_RETRY_AFTER_S = 3_600.0
 MAX_REASON_CHARS = 200
 DEFAULT_TIMEOUT_S = 10.0  # the exporters' own
 MIN_TIMEOUT_S = 0.001  # clients take zero for a mistake
+CLOSE_S = 1.0  # an exporter that takes longer for its own end is left to itself
 GRACE_S = 0.25  # the exporter's own timeout comes first: it knows better what happened
 _OFFICIAL = "opentelemetry.exporter.otlp."
 _HTTP = "opentelemetry.exporter.otlp.proto.http._log_exporter"
@@ -97,7 +98,10 @@ class Sender(Protocol):
         """Send the next request over fresh connections: after a fork, or a long failure."""
 
     def close(self) -> None:
-        """Shut the exporter down; an attempt under way returns. From any thread, repeatedly."""
+        """Shut the exporter down; an attempt under way returns. From any thread, repeatedly.
+
+        It returns within about a second, whatever the exporter does.
+        """
 
 
 class Way(Protocol):
@@ -213,8 +217,14 @@ class _ExporterSender:
         self._deputy.end()
         # A second time, the exporter would log that it is the second.
         if getattr(self._exporter, "_shutdown", False) is not True:
-            with contextlib.suppress(Exception), guard.as_ours():
-                self._exporter.shutdown()
+            deputy = Deputy()
+            with contextlib.suppress(Exception):
+                deputy.call(self._shut_down, CLOSE_S)
+            deputy.end()
+
+    def _shut_down(self) -> None:
+        with guard.as_ours():
+            self._exporter.shutdown()
 
     def _bounded(self, request: bytes, timeout_s: float) -> Attempt:
         try:
