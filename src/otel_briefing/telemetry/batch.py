@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from otel_briefing.telemetry.account import Account
 
+MAX_SEVERITY = 24
 CHILD_FLUSH_MS = 5_000  # how long a `multiprocessing` child may take at its end
 _NO_CONTEXT = Context()
 _new = object.__new__
@@ -126,7 +127,7 @@ class PriorityBatchLogRecordProcessor(BatchLogRecordProcessor):
     @property
     def dropped(self) -> dict[int, int]:
         """How many records were lost for lack of room or after the end, by severity number."""
-        return dict(self._batch_processor.dropped)
+        return {severity: n for severity, n in self._batch_processor.dropped.items() if n}
 
     def account(self) -> Account | None:
         """Return where the records are, by level; None where the exporter does not tell."""
@@ -210,7 +211,8 @@ class LaneWorker:
         self._pid = os.getpid()
         self.emitted = SeenCounter(HIGHEST + 1)  # by priority
         self.gave_way = [0] * (HIGHEST + 1)  # by priority; what the spool has is not lost
-        self.dropped: Counter[int] = Counter()
+        # All that there are, at once: a missing key runs code that a signal handler may interrupt.
+        self.dropped: Counter[int] = Counter(dict.fromkeys(range(MAX_SEVERITY + 1), 0))
         self.failures = 0
         self.suppressed = 0
         self._ended = False  # nobody takes from the lanes any more
@@ -366,10 +368,12 @@ class LaneWorker:
         """Answer those whose records are out."""
         flushes = list(self.waiting_flushes)  # first: what comes after these does not matter
         oldest = self._lanes.oldest()
+        with self._lanes.at_rest():
+            lost = self._lost
         for flush in flushes:
             out = oldest is None or oldest >= flush.mark
             if out or ended:
-                flush.complete = out and flush.lost == self._lost
+                flush.complete = out and flush.lost == lost
                 self.waiting_flushes.remove(flush)
                 flush.done.set()
 

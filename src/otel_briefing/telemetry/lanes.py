@@ -8,7 +8,7 @@ import itertools
 import threading
 from collections import deque
 from operator import itemgetter
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,6 +83,10 @@ class Lanes(Generic[T]):
             with contextlib.suppress(IndexError):  # an eviction was quicker
                 numbers.append(lane[0][0])
         return min(numbers, default=None)
+
+    def at_rest(self) -> contextlib.AbstractContextManager[Any]:
+        """Let nothing be on its way out that is not counted yet, for as long as this is entered."""
+        return self._evicting
 
     def clear(self) -> None:
         """Forget everything; nothing counts as dropped."""
