@@ -81,7 +81,8 @@ def print_table(rows):
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         )
     for row in rows:
-        for text in (row.remark, *row.problems):
+        why = ", ".join(f"{count:,} dropped: {reason}" for reason, count in row.reasons.items())
+        for text in (row.remark, why, *row.problems):
             if text:
                 print(f"{row.name}: {text}")
 
