@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import rotel
@@ -127,6 +128,13 @@ def outages_short(scene):
 # --- SIGKILL --------------------------------------------------------------------------------------
 
 
+def _await_growth(path):
+    """Return just when something is appended to a file; not for ever."""
+    size, until = path.stat().st_size, time.monotonic() + 2
+    while path.stat().st_size == size and time.monotonic() < until:
+        pass
+
+
 def kill(scene):
     """Kill a program again and again while nobody listens; then let one deliver all of it."""
     row = Row(f"{scene.kills} kills")
@@ -145,6 +153,8 @@ def kill(scene):
                     row.expect(program.answer() is not None, "a program did not start")
                     program.do("rate", scene.rng.choice((50, 500, 3_000)))
                     pause(scene.rng.uniform(0.02, 1.0))
+                    if scene.rng.random() < 0.5:
+                        _await_growth(said)
                 row.expect(program.process.poll() is None, f"ended: {program.said()[-400:]}")
                 program.process.kill()
                 program.process.wait()
