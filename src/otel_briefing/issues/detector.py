@@ -33,12 +33,12 @@ _AT_ONCE = 10_000  # events between two looks at how many issues there are
 class IssueDetector:
     """Find the issues of log lines in any of the common formats (see `log_lines`).
 
-    Each call stands by itself: its counts are those of its lines, so that overlapping windows of one
-    log may be given again and again without anything counting twice. What stays between calls is
-    knowledge: patterns, and the templates that keep an issue's id the same from call to call.
+    Each call stands by itself: its counts are those of its lines, so that overlapping windows of
+    one log may be given again and again without anything counting twice. What stays between calls
+    is knowledge: patterns, and the templates that keep an issue's id the same from call to call.
 
-    `patterns` may be another analyzer's `ISSUE_PATTERNS`; the shipped packs by default. `service` and
-    `zone` are those of `LogLineReader`. May be called from any thread, one call at a time.
+    `patterns` may be another analyzer's `ISSUE_PATTERNS`; the shipped packs by default. `service`
+    and `zone` are those of `LogLineReader`. Safe for several threads: one call runs at a time.
     """
 
     def __init__(

@@ -22,8 +22,8 @@ MAX_BODY_CHARS = 4_000
 _MAX_NAME_CHARS = 200
 _MAX_FRAMES = 64
 
-# structlog, python-json-logger, pino, bunyan, zap, slog, logrus, Logback, Log4j, Serilog, ECS, GELF,
-# journald: the first key that is there wins.
+# structlog, python-json-logger, pino, bunyan, zap, slog, logrus, Logback, Log4j, Serilog, ECS,
+# GELF, journald: the first key that is there wins.
 _TIME = (
     *("time", "timestamp", "ts", "@timestamp", "asctime", "datetime", "t", "@t", "instant"),
     *("timeMillis", "date", "__REALTIME_TIMESTAMP"),
@@ -84,9 +84,8 @@ def logfmt_line(text: str, times: LogTimes) -> LogEvent | None:
         return None
     fields: dict[str, str] = {}
     for key, value in _PAIR.findall(text):
-        if value.startswith('"'):
-            value = _ESCAPE.sub(_unescaped, value[1:-1] if len(value) > 1 else "")
-        fields.setdefault(key, value)
+        quoted = value.startswith('"') and len(value) > 1
+        fields.setdefault(key, _ESCAPE.sub(_unescaped, value[1:-1]) if quoted else value)
     if not any(key in fields for key in ("level", "lvl", "severity", "msg", "message")):
         return None
     return event_of(fields, times, text)

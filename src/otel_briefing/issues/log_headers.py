@@ -60,6 +60,14 @@ _SHORT_REQUEST = re.compile(
 )
 _GIN = re.compile(r'\[GIN\] ([^|]{19,23})\|\s*(\d{3})\s*\|[^"]{1,200}\| ?([A-Z]{3,10})\s+"([^"]*)"')
 
+_PHRASES = {
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
+
 _SHOUTED = re.compile(r"\b(ERROR|FATAL|CRITICAL|SEVERE|PANIC|WARN(?:ING)?|ERR!)(?![\w-])")
 _SPOKEN = re.compile(r"(?:^|[\s:(\[])(fatal|[Ee]rror|[Ww]arning|panic)(?:\[\w+\])?: ")
 _RAISED = re.compile(r"(?:Uncaught )?[A-Za-z_][\w.$]{0,199}(Error|Exception|Warning)(?::|$)")
@@ -130,7 +138,7 @@ def _access(method: str, target: str, status: str, time_ns: int) -> LogEvent:
     return LogEvent(
         time_ns,
         ERROR if code >= 500 else INFO,  # noqa: PLR2004
-        f"{method} {path[:1000]} {status}",
+        f"{method} {path[:1000]} {status} {_PHRASES.get(code, '')}".rstrip(),
         # Of lines from one server it is the operation that tells one failure from another.
         logger=f"{method} {mask(path)[:160]}",
         attributes={

@@ -80,7 +80,7 @@ class LogLineReader:
     the reader may be used on, so a reader of a growing file calls it when nothing came for a while.
 
     `service` names the lines that name none. A time without a zone is one of `zone`, by default of
-    this machine. A line without a time has that of the line before, the first ones that of `now_ns`.
+    this machine. A line without a time has that of the line before, the first that of `now_ns`.
     """
 
     def __init__(

@@ -125,8 +125,9 @@ class LogTimes:
                 return 0
         if isinstance(value, dict):  # Log4j's JSON layout
             second, part = value.get("epochSecond"), value.get("nanoOfSecond", 0)
-            good = isinstance(second, int) and isinstance(part, int)
-            return _bound(second * SECOND + part) if good else 0
+            if isinstance(second, int) and isinstance(part, int):
+                return _bound(second * SECOND + part)
+            return 0
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return 0
         return _of_epoch(value)
