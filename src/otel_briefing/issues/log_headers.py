@@ -191,7 +191,7 @@ def _before_level(text: str, times: LogTimes) -> _Head | None:
         if found is None:
             break
         token, pos = found[0], found.end()
-        if severity := _level(token, text[pos : pos + 1], first=bool(time_ns) and not bare):
+        if severity := _level(token, text[pos : pos + 1], timed=bool(time_ns), first=not bare):
             return _Head(pos, time_ns, severity, logger)
         if token[0] in "[(<":
             inside = token[1:-1]
@@ -205,16 +205,17 @@ def _before_level(text: str, times: LogTimes) -> _Head | None:
     return _Head(mark, time_ns) if time_ns else None
 
 
-def _level(token: str, after: str, *, first: bool) -> int:
+def _level(token: str, after: str, *, timed: bool, first: bool) -> int:
     """Return the severity that a token names, 0 when it is no level.
 
-    In capitals or brackets, before a colon or a tab, or `first` after the time: not within a
-    sentence.
+    In capitals or brackets, after a time also before a colon or a tab, or `first`: not within a
+    sentence, and not the name of an exception.
     """
     word = token.strip("[]()<>:,*")
     marked = token[0] in "[(<" or token.endswith(("]", ":")) or after in {"\t", "]"}
     word = word.partition("/")[0].rpartition(":" if marked else " ")[2]
-    if not (marked or first or word.isupper()) or len(word) > 13:  # noqa: PLR2004
+    written = word.isupper() or token[0] in "[(<" or (timed and (marked or first))
+    if not written or len(word) > 13:  # noqa: PLR2004
         return 0
     return LEVELS.get(word.lower(), 0)
 
@@ -224,27 +225,33 @@ def _after_level(text: str, head: _Head) -> _Head:
     inside_of = ""
     for _ in range(5):
         pos = _AFTER_LEVEL.match(text, pos).end()  # type: ignore[union-attr]  # may match nothing
-        if found := _SPRING.match(text, pos):
+        first = text[pos : pos + 1]
+        if first.isdigit() and (found := _SPRING.match(text, pos)):
             return head._replace(end=found.end(), logger=found[2])
         if placed := _place(text, pos, head):
             pos, site = placed.end, placed.call_site
             logger = placed.logger or logger
-        elif head.time_ns and (found := _NGINX.match(text, pos)):
+        elif first.isdigit() and head.time_ns and (found := _NGINX.match(text, pos)):
             pos = found.end()
-        elif (found := _BRACKETS.match(text, pos)) and not found[1].startswith("Errno"):
+        elif first == "[" and (found := _BRACKETS.match(text, pos)) and _is_aside(found[1]):
             if not head.time_ns and inside_of:
                 break
             if owner := _OWNER.search(found[1]):
                 logger = owner[1]
-            inside_of = inside_of or found[1]
+            if _NAME.fullmatch(found[1]):
+                inside_of = found[1]
+                logger = logger or (inside_of if "." in inside_of else "")
             pos = found.end()
         elif not logger and (found := _DASHED.match(text, pos) or _DOTTED.match(text, pos)):
             logger, pos = found[1], found.end()
         else:
             break
-    if not logger and _NAME.fullmatch(inside_of):
-        logger = inside_of
-    return _Head(pos, head.time_ns, head.severity, logger, site)
+    return _Head(pos, head.time_ns, head.severity, logger or inside_of, site)
+
+
+def _is_aside(inside: str) -> bool:
+    """Tell whether brackets hold a thread or the like, not the beginning of a message."""
+    return not inside.startswith("Errno")
 
 
 def _place(text: str, pos: int, head: _Head) -> _Head | None:

@@ -54,22 +54,42 @@ class _Entry:
     event: LogEvent
     structured: bool  # it has a header; a line without one may be a part of what came before
     head: list[str] = field(default_factory=list)
-    tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
+    tail: deque[str] | None = None
     loose: list[tuple[str, LogEvent]] = field(default_factory=list)
     progress: Progress | None = None
     lines: int = 0
     seen: int = 0  # the number of its last line
 
+    def goes_on(self, line: str) -> bool:
+        """Take a line that belongs to the stack; tell whether it does."""
+        if self.progress is None or self.lines >= MAX_JOINED_LINES:
+            return False
+        progress = log_stacks.goes_on(self.progress, line)
+        if progress is None:
+            return False
+        self.progress = progress
+        self.join(line)
+        return True
+
+    def may_fail(self, line: str) -> bool:
+        """Tell whether a stack that begins with `line` may belong to this one."""
+        told = self.progress or self.event.site or line.startswith(log_stacks.OWN_HEADS)
+        return not told
+
     def join(self, line: str) -> None:
         """Keep a line of the stack; of a long one both ends."""
         self.lines += 1
-        kept = self.head if len(self.head) < HEAD_LINES else self.tail
-        kept.append(line[:MAX_STACK_LINE_CHARS])
+        if len(self.head) < HEAD_LINES:
+            self.head.append(line[:MAX_STACK_LINE_CHARS])
+            return
+        if self.tail is None:
+            self.tail = deque(maxlen=TAIL_LINES)
+        self.tail.append(line[:MAX_STACK_LINE_CHARS])
 
     @property
     def stack(self) -> str:
         """What was joined, as a text."""
-        return "\n".join([*self.head, *self.tail])
+        return "\n".join([*self.head, *(self.tail or ())])
 
 
 class LogLineReader:
@@ -152,20 +172,14 @@ class LogLineReader:
         self, entry: _Entry | None, text: str, around: Unwrapped
     ) -> tuple[_Entry | None, list[LogEvent]]:
         """Return the entry that waits now, and the events that are complete."""
-        if entry is not None and entry.lines < MAX_JOINED_LINES:
-            if entry.progress and (progress := log_stacks.goes_on(entry.progress, text)):
-                entry.progress = progress
-                entry.join(text)
-                return entry, []
-            if not text.strip():
-                return entry, []
-            progress = None if entry.progress else log_stacks.begins(text)
-            if progress and not (entry.event.site or text.startswith(log_stacks.OWN_HEADS)):
-                return self._begin(entry, text, progress)
+        if entry is not None and entry.goes_on(text):
+            return entry, []
         if not text.strip():
-            return None, self._finished(entry)
-        event, structured = self._read(text, around)
+            return entry, []
         progress = log_stacks.begins(text)
+        if progress and entry is not None and entry.may_fail(text):
+            return self._begin(entry, text, progress)
+        event, structured = self._read(text, around)
         if entry is not None and not progress and self._is_part(entry, text, event, structured):
             return entry, []
         done = self._finished(entry)

@@ -179,11 +179,12 @@ def _headline(text: str) -> tuple[str, str, list[Frame]] | None:
 
 def _at(rest: str) -> Frame | None:
     """Read what follows "at ": a place of Java's or of Node's."""
+    rest = rest.removeprefix("async ")
     called, parenthesis, place = rest.partition(" (") if rest.endswith(")") else ("", "", rest)
     file, _, where = place.rstrip(")").rpartition(":")
     path, _, line = file.rpartition(":")
     if path and _is_number(line) and _is_number(where) and (parenthesis or " " not in path):
-        return _node_frame(called, path.removeprefix("async "), int(line[:9]))
+        return _node_frame(called, path, int(line[:9]))
     if called and place in {"<anonymous>)", "native)"}:
         return Frame(place[:-1], called[-200:], 0, in_app=False)
     start, end = rest.find("("), rest.find(")")
@@ -196,7 +197,7 @@ def _is_number(text: str) -> bool:
 
 def _node_frame(called: str, path: str, line: int) -> Frame:
     path = path.removeprefix("file://")[:1000].replace("\0", "")
-    function = called.removeprefix("async ").removeprefix("new ")[-200:] or "<anonymous>"
+    function = called.removeprefix("new ")[-200:] or "<anonymous>"
     _, module, inside = path.rpartition("node_modules/")
     if module or path.startswith(_FOREIGN_NODE):
         return Frame(inside, function, line, in_app=False, path=path)

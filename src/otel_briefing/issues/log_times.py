@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 SECOND = 1_000_000_000
 DAY_S = 86_400
 _EPOCH_DAY = dt.date(1970, 1, 1).toordinal()
+MAX_SECONDS = 512
 _YEARS = range(1970, 2262)  # what nanoseconds in 64 bits can say
 
 _CLOCK = r"(?P<h>\d\d):(?P<m>\d\d):(?P<s>\d\d)(?:[.,](?P<f>\d{1,9})\d{0,9})?"
@@ -90,6 +91,7 @@ class LogTimes:
         self.now_ns = now_ns
         self._zone = zone
         self._last = 0  # the figure that fitted last
+        self._seconds: dict[tuple[str, str | None], int] = {}  # lines of one second follow another
 
     @property
     def year(self) -> int:
@@ -104,7 +106,7 @@ class LogTimes:
             return self._of(found) if found and found["mon"] in _MONTHS else None
         if not "0" <= first <= "9":
             return None
-        found = _FIGURES[self._last].match(text, pos) if self._last else None
+        found = _FIGURES[self._last].match(text, pos)
         if found is None:
             for index, figure in enumerate(_FIGURES):
                 if found := figure.match(text, pos):
@@ -133,25 +135,34 @@ class LogTimes:
         return _of_epoch(value)
 
     def _of(self, found: re.Match[str]) -> ReadTime | None:
-        part = found.groupdict()
-        fraction = int((part.get("f") or "0").ljust(9, "0"))
-        if epoch := part.get("e"):
-            time_ns = _of_epoch(int(epoch)) + fraction
+        named = found.re.groupindex
+        part = found["f"] if "f" in named else None
+        fraction = int(part.ljust(9, "0")) if part else 0
+        if "e" in named:
+            time_ns = _of_epoch(int(found["e"])) + fraction
             return ReadTime(time_ns, found.end()) if time_ns else None
-        clock = int(part["h"]), int(part["m"]), int(part["s"])
-        second = self._second(part, clock)
+        # Of what stands behind the clock, the zone or the year is as telling as what is before it.
+        behind = found["z"] if "z" in named else found["y"] if found.re is _WORDS else None
+        key = found.string[found.start() : found.end("s")], behind
+        second = self._seconds.get(key)
+        if second is None:
+            second = self._second(found.groupdict())
+            if len(self._seconds) >= MAX_SECONDS:
+                self._seconds.clear()
+            if "d" in named:  # a clock's time is another one tomorrow
+                self._seconds[key] = second
         return ReadTime(second * SECOND + fraction, found.end()) if second else None
 
-    def _second(self, part: dict[str, str], clock: tuple[int, int, int]) -> int:
+    def _second(self, part: dict[str, str]) -> int:
         """Return the second since the epoch, 0 for what is no time."""
-        hour, minute, second = clock
+        hour, minute, second = int(part["h"]), int(part["m"]), int(part["s"])
         if hour > 23 or minute > 59 or second > 60:  # noqa: PLR2004
             return 0
         of_day = hour * 3600 + minute * 60 + second
         now = dt.datetime.fromtimestamp(self.now_ns() // SECOND, self._zone or dt.timezone.utc)
         if not part.get("d"):
             found = self._absolute(now.year, now.month, now.day, of_day, None)
-            return found if found < now.timestamp() + DAY_S / 2 else found - DAY_S
+            return found if found < now.timestamp() + 60 else found - DAY_S
         month = int(part["mo"]) if part.get("mo") else _MONTHS.get(part.get("mon") or "", 0)
         day, year = int(part["d"]), int(part.get("y") or 0)
         if not part.get("y"):

@@ -27,6 +27,7 @@ _PRIORITY = re.compile(r"<(\d{1,3})>")
 _TAG = re.compile(
     r"(?P<host>[\w.:-]{1,255}) (?P<tag>[A-Za-z][^\s:\[]{0,99})(?:\[(?P<pid>\d{1,10})\])?: ?"
 )
+_TAG_ENDS = 420  # characters in which host and tag end
 _RFC5424 = re.compile(r"1 (\S{1,64}) \S{1,255} (\S{1,48}) \S{1,128} \S{1,32} ")
 _STRUCTURED = re.compile(r'\[[^\s\]="]{1,32}(?: [^\s\]="]{1,32}="(?:[^"\\\]]|\\.)*")*\]')
 
@@ -98,12 +99,15 @@ def _syslog(text: str, times: LogTimes) -> Unwrapped | None:
     severity = SYSLOG[int(found[1]) % 8] if found else 0
     if modern := _RFC5424.match(text, pos):
         return _modern(text, modern, severity, times)
+    # With an ISO time it is the process id that tells rsyslog from the formats of applications.
+    legacy = "A" <= text[pos : pos + 1] <= "Z"
+    early = text[:_TAG_ENDS]
+    if not (legacy or found or "]: " in early or " kernel: " in early):
+        return None
     at = times.at(text, pos)
     if at is None:
         return None
     tag = _TAG.match(text, at.end + 1)
-    # With an ISO time it is the process id that tells rsyslog from the formats of applications.
-    legacy = "A" <= text[pos : pos + 1] <= "Z"
     if tag is None or text[at.end : at.end + 1] != " " or tag["tag"].lower() in LEVELS:
         return None
     if not (legacy or found or tag["pid"] or tag["tag"] == "kernel"):
