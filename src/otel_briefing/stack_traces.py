@@ -45,7 +45,8 @@ def bound_chain(chain: list[RawRaised]) -> RawSite:
 # -- Classification ------------------------------------------------------------------------------
 
 _places: dict[str, tuple[str, str, bool]] = {}
-_FOREIGN_PARTS = ("/site-packages/", "/dist-packages/")
+# Stack texts may come from another interpreter, whose standard library is not ours.
+_FOREIGN_PARTS = ("/site-packages/", "/dist-packages/", "/lib/python3.")
 _FOREIGN_PACKAGES = ("opentelemetry/", "otel_briefing/")
 
 
@@ -66,7 +67,11 @@ def to_frame(path: str, function: str, line: int) -> Frame:
     if known is None:
         if len(_places) >= MAX_PLACES:
             _places.clear()
-        known = _places[path] = _place(path)
+        try:
+            known = _place(path)
+        except OSError:  # the working directory is gone
+            known = path.rpartition("/")[2], path, True
+        _places[path] = known
     file, where, in_app = known
     return Frame(file, function, line, in_app, where)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MAX_BODY_CHARS = 4_000
 _MAX_NAME_CHARS = 200
 _MAX_FRAMES = 64
+_MAX_LINE = 1_000_000_000
 
 # structlog, python-json-logger, pino, bunyan, zap, slog, logrus, Logback, Log4j, Serilog, ECS,
 # GELF, journald: the first key that is there wins.
@@ -99,11 +100,14 @@ def event_of(fields: Mapping[str, Any], times: LogTimes, text: str) -> LogEvent:
     """Return the event that the fields of one line tell; `text` stands for an absent message."""
     fields = _flat(fields)
     site = _site(fields)
+    body = _first(fields, _MESSAGE)
+    if site is None and "\n" in body and (site := log_stacks.site_of(body)):
+        head = body.partition("\n")[0]
+        body = head if "Traceback" not in head else ""
     severity = _severity(fields)
     status = _status(fields)
     if not severity and (site or status):
         severity = ERROR if site or status >= 500 else INFO  # noqa: PLR2004
-    body = _first(fields, _MESSAGE)
     if not body and site is not None:
         body = f"{site.chain[-1].type}: {site.chain[-1].message}"
     cause = fields.get("error") or fields.get("err")
@@ -242,4 +246,4 @@ def _frame(held: dict[str, Any]) -> Frame:
     line = held.get("lineno")
     path = str(held.get("filename", ""))[:1000].replace("\0", "")
     name = str(held.get("name", ""))[:_MAX_NAME_CHARS]
-    return to_frame(path, name, line if isinstance(line, int) else 0)
+    return to_frame(path, name, line if isinstance(line, int) and 0 <= line < _MAX_LINE else 0)
