@@ -56,12 +56,8 @@ def main() -> None:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         levels = [row.get("Level", "") for row in rows]
-        report(
-            name,
-            [LAYOUTS[name].format(**row).replace("[]: ", ": ") for row in rows],
-            levels,
-            show=args.show,
-        )
+        lines = [LAYOUTS[name].format(**row).replace("[]: ", ": ") for row in rows]
+        report(name, lines, levels, show=args.show)
     if not any(args.directory.glob("*_2k.csv")):
         print(f"no LogHub samples in {args.directory}: only made-up lines follow")
     for name, line in SAMPLES.items():

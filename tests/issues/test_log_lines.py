@@ -2,6 +2,8 @@
 """Plain log text becomes events: each product's lines, stacks, and whatever else there may be."""
 
 import datetime as dt
+import io
+import logging
 import random
 import time
 
@@ -12,6 +14,8 @@ from hypothesis import strategies as st
 from otel_briefing.events import DEBUG, ERROR, FATAL, INFO, WARN
 from otel_briefing.issues import log_lines
 from otel_briefing.issues.log_lines import LogLineReader, read_events
+from otel_briefing.stack_traces import to_site
+from otel_briefing.telemetry.stacks import raw_site
 
 S = 1_000_000_000
 NOW = int(dt.datetime(2024, 6, 1, tzinfo=dt.timezone.utc).timestamp()) * S
@@ -337,6 +341,26 @@ def test_a_python_traceback_belongs_to_its_line():
     assert ("next", INFO) == (after.body, after.severity)
 
 
+def test_a_failure_looks_the_same_as_text_and_as_an_exception():
+    """What `logging` writes is read back into the frames that the handler would have seen."""
+
+    def fail():
+        return {}["price"]
+
+    stream = io.StringIO()
+    logger = logging.Logger("shop")
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
+    logger.addHandler(handler)
+    try:
+        fail()
+    except KeyError as error:
+        logger.exception("order %s failed", 17)
+        expected = to_site(raw_site(error))
+    (event,) = read(stream.getvalue())
+    assert ("order 17 failed", "shop", expected) == (event.body, event.logger, event.site)
+
+
 def test_a_crash_after_a_good_line_is_a_failure_of_its_own():
     """An uncaught exception has no log line: the INFO line before it is not its."""
     text = PYTHON.replace("ERROR - order 17 failed", "INFO - order 17 placed")
@@ -419,6 +443,22 @@ def test_an_uncaught_exception_of_java_ended_its_thread():
     )
     assert (FATAL, "main") == (event.severity, event.uncaught)
     assert "java.lang.RuntimeException" == event.site.root.type
+
+
+def test_an_uncaught_exception_is_not_that_of_the_error_before():
+    """It has its own first line: what was logged before is another failure."""
+    before, crash = read(
+        "2024-05-01 10:00:00,123 ERROR [main] a.b.Main: lost\n"
+        'Exception in thread "main" java.lang.RuntimeException: x\n\tat a.b.Main.main(Main.java:3)'
+    )
+    assert ("lost", None, "main") == (before.body, before.site, crash.uncaught)
+
+
+def test_what_stands_around_a_line_does_not_make_its_parts_failures():
+    """Journald marks each line of stderr as an error, also one that only continues a message."""
+    text = "<27>May  1 10:00:00 web shop[7]: order lost\n<27>May  1 10:00:00 web shop[7]:   id 7"
+    (event,) = read(text)
+    assert (ERROR, "order lost\n  id 7") == (event.severity, event.body)
 
 
 def test_a_node_stack_is_read():

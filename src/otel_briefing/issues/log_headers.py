@@ -84,6 +84,8 @@ def _spoken_severity(text: str) -> int:
         return WARN if raised[1] == "Warning" else ERROR
     if early.startswith(("panic: ", "fatal error: ")):
         return FATAL
+    if early.startswith('Exception in thread "'):
+        return ERROR
     if found := _SHOUTED.search(early) or _SPOKEN.search(early):
         return LEVELS[found[1].lower().rstrip("!")]
     return 0
@@ -167,9 +169,8 @@ def header_line(text: str, times: LogTimes) -> LogEvent | None:
     if head.severity:
         head = _after_level(text, head)
     else:
-        head = _place(text, _AFTER_LEVEL.match(text, head.end).end(), head) or head  # type: ignore[union-attr]
-    start = _EMPTY.match(text, head.end).end()  # type: ignore[union-attr]  # may match nothing
-    body = text[start:].strip()
+        head = _place(text, _skip(_AFTER_LEVEL, text, head.end), head) or head
+    body = text[_skip(_EMPTY, text, head.end) :].strip()
     severity = head.severity or _spoken_severity(body)
     body = body[:MAX_BODY_CHARS]
     return LogEvent(head.time_ns, severity, body, head.logger, call_site=head.call_site)
@@ -177,10 +178,9 @@ def header_line(text: str, times: LogTimes) -> LogEvent | None:
 
 def _before_level(text: str, times: LogTimes) -> _Head | None:
     pos = bare = time_ns = mark = 0
-    logger, separated = "", True
+    logger = ""
     for _ in range(_TOKENS):
-        space = _SPACE.match(text, pos)
-        pos = space.end() if space else pos
+        pos = _skip(_SPACE, text, pos)
         if pos >= _HEAD:
             break
         if not time_ns and (at := times.at(text, pos + (text[pos : pos + 1] in {"[", "("}))):
@@ -224,7 +224,7 @@ def _after_level(text: str, head: _Head) -> _Head:
     pos, logger, site = head.end, head.logger, head.call_site
     inside_of = ""
     for _ in range(5):
-        pos = _AFTER_LEVEL.match(text, pos).end()  # type: ignore[union-attr]  # may match nothing
+        pos = _skip(_AFTER_LEVEL, text, pos)
         first = text[pos : pos + 1]
         if first.isdigit() and (found := _SPRING.match(text, pos)):
             return head._replace(end=found.end(), logger=found[2])
@@ -247,6 +247,11 @@ def _after_level(text: str, head: _Head) -> _Head:
         else:
             break
     return _Head(pos, head.time_ns, head.severity, logger or inside_of, site)
+
+
+def _skip(what: re.Pattern[str], text: str, pos: int) -> int:
+    found = what.match(text, pos)
+    return found.end() if found else pos
 
 
 def _is_aside(inside: str) -> bool:

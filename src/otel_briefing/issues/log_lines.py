@@ -53,6 +53,7 @@ class _Entry:
 
     event: LogEvent
     structured: bool  # it has a header; a line without one may be a part of what came before
+    own: int = 0  # the severity that the line itself tells, not what stands around it
     head: list[str] = field(default_factory=list)
     tail: deque[str] | None = None
     loose: list[tuple[str, LogEvent]] = field(default_factory=list)
@@ -179,11 +180,10 @@ class LogLineReader:
         progress = log_stacks.begins(text)
         if progress and entry is not None and entry.may_fail(text):
             return self._begin(entry, text, progress)
-        event, structured = self._read(text, around)
-        if entry is not None and not progress and self._is_part(entry, text, event, structured):
+        fresh = self._read(text, around)
+        if entry is not None and not progress and self._is_part(entry, text, fresh):
             return entry, []
         done = self._finished(entry)
-        fresh = _Entry(event, structured)
         if progress:
             fresh.progress = progress
             fresh.join(text)
@@ -208,16 +208,16 @@ class LogLineReader:
         entry.progress = progress
         return entry, done
 
-    def _is_part(self, entry: _Entry, text: str, event: LogEvent, structured: bool) -> bool:
+    def _is_part(self, entry: _Entry, text: str, fresh: _Entry) -> bool:
         """Tell whether a line belongs to the one before, or may: what comes next decides."""
-        if structured or entry.progress:
+        if fresh.structured or entry.progress or text.startswith(log_stacks.OWN_HEADS):
             return False
-        if text[0].isspace() and event.severity < WARN:
+        if text[0].isspace() and fresh.own < WARN:
             self._lengthen(entry, text)
             return True
-        loose = entry.structured and (not event.severity or log_stacks.is_head(text))
+        loose = entry.structured and (not fresh.own or log_stacks.is_head(text))
         if loose and len(entry.loose) < _LOOSE:
-            entry.loose.append((text, event))
+            entry.loose.append((text, fresh.event))
             return True
         return False
 
@@ -232,8 +232,8 @@ class LogLineReader:
         if len(body) <= MAX_BODY_CHARS:
             entry.event = entry.event._replace(body=body)
 
-    def _read(self, text: str, around: Unwrapped) -> tuple[LogEvent, bool]:
-        """Return a line's event, and whether it has a header."""
+    def _read(self, text: str, around: Unwrapped) -> _Entry:
+        """Read one line by itself."""
         event = self._format(text, self._times)
         for known in _FORMATS if event is None else ():
             if known is not self._format and (event := known(text, self._times)):
@@ -246,12 +246,13 @@ class LogLineReader:
         if not 0 < at_ns < self._now_ns() + AHEAD_NS:
             at_ns = self._now_ns() if at_ns or not self._last_ns else self._last_ns
         self._last_ns = at_ns
+        own = event.severity
         event = event._replace(
             time_ns=at_ns,
-            severity=event.severity or around.severity,
+            severity=own or around.severity,
             service=event.service or around.service or self._service,
         )
-        return event, structured
+        return _Entry(event, structured, own)
 
     def _finished(self, entry: _Entry | None) -> list[LogEvent]:
         if entry is None:

@@ -25,7 +25,8 @@ from otel_briefing.stack_traces import (
 
 PYTHON, AT, GO = "python", "at", "go"
 
-OWN_HEADS = ("panic: ", "fatal error: ")
+_PANICS = ("panic: ", "fatal error: ")
+OWN_HEADS = (*_PANICS, 'Exception in thread "', "Uncaught ")
 """What begins a failure of its own, whatever was logged before."""
 
 _TRACEBACK = "Traceback (most recent call last):"
@@ -69,7 +70,7 @@ def begins(line: str) -> Progress | None:
     bare = line.lstrip(" +|")
     if bare.startswith((_TRACEBACK, "Exception Group " + _TRACEBACK)):
         return Progress(PYTHON, group=bare.startswith("Exception Group"))
-    if line.startswith((*OWN_HEADS, "goroutine ")):
+    if line.startswith((*_PANICS, "goroutine ")):
         return Progress(GO)
     # "at" must be a frame: an indented sentence may begin with that word.
     if line[:1].isspace() and (at := line.strip()).startswith("at ") and _at(at[3:]):
