@@ -260,6 +260,26 @@ LINES = [
         "2024-05-01T10:00:00.123456Z 0 [ERROR] [MY-010119] [Server] Aborting",
         *("2024-05-01 10:00:00", ERROR, "Server", "", "Aborting"),
     ),
+    (
+        "Django, the documentation's verbose format",
+        "ERROR 2024-05-01 10:00:00,123 views 123 140 lost",
+        *("2024-05-01 10:00:00", ERROR, "", "", "views 123 140 lost"),
+    ),
+    (
+        "Ruby's Logger",
+        "E, [2024-05-01T10:00:00.123456 #123] ERROR -- : something broke",
+        *("2024-05-01 10:00:00", ERROR, "", "", "something broke"),
+    ),
+    (
+        "MongoDB",
+        '{"t":{"$date":"2024-05-01T10:00:00.000+00:00"},"s":"E","c":"NETWORK","msg":"lost"}',
+        *("2024-05-01 10:00:00", ERROR, "", "", "lost"),
+    ),
+    (
+        "structlog, ConsoleRenderer",
+        "2024-05-01 10:00:00 [warning  ] it took long                   order=17",
+        *("2024-05-01 10:00:00", WARN, "", "", "it took long                   order=17"),
+    ),
     ("winston, simple", "error: no route", "", ERROR, "", "", "error: no route"),
     ("npm", "npm ERR! code ELIFECYCLE", "", ERROR, "", "", "npm ERR! code ELIFECYCLE"),
     ("logging, level and message", "DEBUG cache is warm", "", DEBUG, "", "", "cache is warm"),
@@ -348,7 +368,7 @@ def test_a_failure_looks_the_same_as_text_and_as_an_exception():
         return {}["price"]
 
     stream = io.StringIO()
-    logger = logging.Logger("shop")
+    logger = logging.Logger("shop")  # noqa: LOG001 - nobody else shall see it
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
     logger.addHandler(handler)
@@ -536,6 +556,22 @@ def test_a_working_directory_that_is_gone_does_no_harm(tmp_path, monkeypatch):
     gone.rmdir()
     (event,) = read('Traceback (most recent call last):\n  File "a/odd.py", line 1, in f\nOSError')
     assert "odd.py" == event.site.root.frames[0].file
+
+
+def test_a_panic_that_nets_http_recovered_from_belongs_to_its_line():
+    """The server logs it and goes on: nothing ended."""
+    (event,) = read(
+        """\
+2024/05/01 10:00:00 http: panic serving 127.0.0.1:1234: boom
+goroutine 19 [running]:
+panic({0x1, 0x2})
+\t/usr/local/go/src/runtime/panic.go:890 +0x262
+main.handler({0x1, 0x2}, 0xc0)
+\t/srv/shop/main.go:12 +0x2d"""
+    )
+    assert (ERROR, "") == (event.severity, event.uncaught)
+    assert ("panic", "http: panic serving 127.0.0.1:1234: boom") == event.site.root[:2]
+    assert [("panic", 890, False), ("handler", 12, True)] == frames(event.site.root)
 
 
 def test_a_go_panic_is_one_failure():

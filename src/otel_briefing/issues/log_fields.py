@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_briefing.events import ERROR, INFO, FailureSite, LogEvent, Raised
 from otel_briefing.issues import log_stacks
-from otel_briefing.issues.log_times import SYSLOG, severity_of
+from otel_briefing.issues.log_times import LETTERS, SYSLOG, severity_of
 from otel_briefing.stack_traces import MAX_MESSAGE_CHARS, to_frame
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _MAX_FRAMES = 64
 _MAX_LINE = 1_000_000_000
 
 # structlog, python-json-logger, pino, bunyan, zap, slog, logrus, Logback, Log4j, Serilog, ECS,
-# GELF, journald: the first key that is there wins.
+# GELF, journald, MongoDB: the first key that is there wins.
 _TIME = (
     *("time", "timestamp", "ts", "@timestamp", "asctime", "datetime", "t", "@t", "instant"),
     *("timeMillis", "date", "__REALTIME_TIMESTAMP"),
@@ -144,7 +144,8 @@ def _severity(fields: Mapping[str, Any]) -> int:
                 return SYSLOG[int(fields[key])]
             if severity := severity_of(fields[key]):
                 return severity
-    return 0
+    letter = fields.get("s")  # MongoDB
+    return LETTERS.get(letter.lower(), 0) if isinstance(letter, str) else 0
 
 
 def _status(fields: Mapping[str, Any]) -> int:

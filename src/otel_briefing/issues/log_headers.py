@@ -68,6 +68,7 @@ _PHRASES = {
     504: "Gateway Timeout",
 }
 
+_DEATHS = ("panic: ", "fatal error: ", "Segmentation fault", "Bus error", "thread 'main' panicked")
 _SHOUTED = re.compile(r"\b(ERROR|FATAL|CRITICAL|SEVERE|PANIC|WARN(?:ING)?|ERR!)(?![\w-])")
 _SPOKEN = re.compile(r"(?:^|[\s:(\[])(fatal|[Ee]rror|[Ww]arning|panic)(?:\[\w+\])?: ")
 _RAISED = re.compile(r"(?:Uncaught )?[A-Za-z_][\w.$]{0,199}(Error|Exception|Warning)(?::|$)")
@@ -82,7 +83,7 @@ def _spoken_severity(text: str) -> int:
     early = text[:_EARLY].lstrip()
     if raised := _RAISED.match(early):
         return WARN if raised[1] == "Warning" else ERROR
-    if early.startswith(("panic: ", "fatal error: ")):
+    if early.startswith(_DEATHS):
         return FATAL
     if early.startswith('Exception in thread "'):
         return ERROR
@@ -163,11 +164,13 @@ class _Head(NamedTuple):
 
 def header_line(text: str, times: LogTimes) -> LogEvent | None:
     """Read a line that begins with a time or a level; None for any other."""
+    if text[1:4] == ", [":  # Ruby's Logger
+        text = text[3:]
     head = _before_level(text, times)
     if head is None:
         return None
     if head.severity:
-        head = _after_level(text, head)
+        head = _after_level(text, _timed(text, head, times))
     else:
         head = _place(text, _skip(_AFTER_LEVEL, text, head.end), head) or head
     body = text[_skip(_EMPTY, text, head.end) :].strip()
@@ -211,13 +214,19 @@ def _level(token: str, after: str, *, timed: bool, first: bool) -> int:
     In capitals or brackets, after a time also before a colon or a tab, or `first`: not within a
     sentence, and not the name of an exception.
     """
-    word = token.strip("[]()<>:,*")
+    word = token.strip("[]()<>:,* ")
     marked = token[0] in "[(<" or token.endswith(("]", ":")) or after in {"\t", "]"}
     word = word.partition("/")[0].rpartition(":" if marked else " ")[2]
     written = word.isupper() or token[0] in "[(<" or (timed and (marked or first))
     if not written or len(word) > 13:  # noqa: PLR2004
         return 0
     return LEVELS.get(word.lower(), 0)
+
+
+def _timed(text: str, head: _Head, times: LogTimes) -> _Head:
+    """Read the time that stands behind the level, as Django's has it."""
+    at = None if head.time_ns else times.at(text, _skip(_AFTER_LEVEL, text, head.end))
+    return head._replace(time_ns=at.time_ns, end=at.end) if at else head
 
 
 def _after_level(text: str, head: _Head) -> _Head:

@@ -237,6 +237,8 @@ def _site_of_go(lines: list[str]) -> FailureSite | None:
             break
     if not frames:
         return None
+    if not kind and not lines[0].startswith("goroutine "):
+        message = lines[0]  # net/http logs the panic that it recovered from
     raised = Raised(kind or "panic", message[:MAX_MESSAGE_CHARS], _bounded(frames))
     return FailureSite((raised,))
 
@@ -250,5 +252,5 @@ def _go_frame(called: str, place: str) -> Frame | None:
     path = path[:1000].replace("\0", "")
     if package == "runtime" or any(part in path for part in _FOREIGN_GO):
         inside = "/".join(path.split("/")[-2:])
-        return Frame(inside, function[-200:], int(line[:9]), in_app=False, path=path)
+        return Frame(inside, (function or package)[-200:], int(line[:9]), in_app=False, path=path)
     return to_frame(path, function[-200:] or called[-200:], int(line[:9]))

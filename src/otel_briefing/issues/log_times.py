@@ -57,6 +57,7 @@ _LEVELS = {
 LEVELS = {word: severity for severity, words in _LEVELS.items() for word in words.split()}
 """Words for levels, in lower case → OTel severity numbers."""
 
+LETTERS = {"d": DEBUG, "i": INFO, "w": WARN, "e": ERROR, "f": FATAL}
 SYSLOG = (FATAL, FATAL, FATAL, ERROR, WARN, INFO, INFO, DEBUG)
 """The severities of RFC 5424, section 6.2.1, by their numbers."""
 
@@ -67,6 +68,8 @@ def severity_of(value: Any) -> int:
         word = value.strip().lower()
         if word in LEVELS:
             return LEVELS[word]
+        if word in LETTERS:
+            return LETTERS[word]
         value = int(word) if word.isascii() and word.isdigit() and len(word) <= 2 else 0  # noqa: PLR2004
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return 0
@@ -125,14 +128,20 @@ class LogTimes:
                 value = float(text[:40]) if text[:1].isdigit() else 0
             except ValueError:
                 return 0
-        if isinstance(value, dict):  # Log4j's JSON layout
-            second, part = value.get("epochSecond"), value.get("nanoOfSecond", 0)
-            if isinstance(second, int) and isinstance(part, int):
-                return _bound(second * SECOND + part)
-            return 0
+        if isinstance(value, dict):
+            return self._of_object(value)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return 0
         return _of_epoch(value)
+
+    def _of_object(self, value: dict[str, Any]) -> int:
+        """Read MongoDB's time, or that of Log4j's JSON layout."""
+        if isinstance(value.get("$date"), str):
+            return self.of(value["$date"])
+        second, part = value.get("epochSecond"), value.get("nanoOfSecond", 0)
+        if isinstance(second, int) and isinstance(part, int):
+            return _bound(second * SECOND + part)
+        return 0
 
     def _of(self, found: re.Match[str]) -> ReadTime | None:
         named = found.re.groupindex
