@@ -13,12 +13,13 @@ import otel_briefing
 
 SOURCE = Path(otel_briefing.__file__).parent
 
-EVERYBODY = {"events", "exceptions", "version"}
+EVERYBODY = {"events", "exceptions", "stack_traces", "version"}
 WIRING = {"pipeline", "engine", "publisher"}
 MAY_IMPORT = {
     "": {"hook", "telemetry", "config", "version"},  # the public names
     "events": set(),
     "exceptions": set(),
+    "stack_traces": set(),
     "version": set(),
     "environment_variables": set(),
     "issues": set(),

@@ -13,13 +13,14 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from otel_briefing import stack_traces
 from otel_briefing.briefing.status_tracker import SystemStatusTracker
 from otel_briefing.engine import TICK_S, Engine
 from otel_briefing.events import FATAL, WARN, LogEvent
 from otel_briefing.issues.model import Ending, ProcessRun
 from otel_briefing.state import folder
 from otel_briefing.state.folder import find_root, find_state_dir
-from otel_briefing.telemetry import child_exit, delivery, guard, processors, stacks, threads
+from otel_briefing.telemetry import child_exit, delivery, guard, processors, threads
 from otel_briefing.telemetry.adapt import Adapter, is_large
 from otel_briefing.telemetry.crashes import Crash, CrashHooks
 from otel_briefing.telemetry.intake import Intake
@@ -353,7 +354,7 @@ class Pipeline:
 
     def _on_crash(self, crash: Crash) -> None:
         """Take an exception that nobody caught."""
-        site = stacks.to_site(crash.raised)
+        site = stack_traces.to_site(crash.raised)
         event = LogEvent(
             crash.time_ns,
             FATAL if crash.where == "main" else 17,

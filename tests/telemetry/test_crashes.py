@@ -23,10 +23,10 @@ PRELUDE = """
 import atexit, json, os, sys
 told = os.open(os.environ['TOLD'], os.O_WRONLY | os.O_APPEND)
 from otel_briefing.telemetry.crashes import CrashHooks
-from otel_briefing.telemetry import stacks
+from otel_briefing import stack_traces
 
 def report(crash):
-    site = stacks.to_site(crash.raised)
+    site = stack_traces.to_site(crash.raised)
     root = site.root
     facts = [crash.where, root.type, root.message, root.frames[0].function, crash.is_exit]
     os.write(told, ("crash " + json.dumps(facts) + "\\n").encode())

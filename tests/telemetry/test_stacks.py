@@ -11,6 +11,7 @@ import weakref
 
 import pytest
 
+from otel_briefing import stack_traces
 from otel_briefing.events import FailureSite
 from otel_briefing.telemetry import stack_text, stacks
 
@@ -299,7 +300,7 @@ def test_no_exception_and_no_frame_is_kept():
 
 def test_root_cause_comes_first_and_frames_from_where_it_was_raised():
     """The site's chain starts at the innermost exception; its frames at the raising line."""
-    site = stacks.to_site(stacks.raw_site(catch(SHAPES["cause"])))
+    site = stack_traces.to_site(stacks.raw_site(catch(SHAPES["cause"])))
     assert ["FileNotFoundError", f"{__name__}.Odd"] == [link.type for link in site.chain]
     assert "[Errno 2] cause" == site.root.message
     assert ["fail", "chained"] == [frame.function for frame in site.root.frames]
@@ -308,13 +309,13 @@ def test_root_cause_comes_first_and_frames_from_where_it_was_raised():
 
 def test_a_suppressed_context_is_no_cause():
     """`raise … from None` cuts the chain."""
-    site = stacks.to_site(stacks.raw_site(catch(SHAPES["suppressed"])))
+    site = stack_traces.to_site(stacks.raw_site(catch(SHAPES["suppressed"])))
     assert [f"{__name__}.Odd"] == [link.type for link in site.chain]
 
 
 def test_the_file_of_a_syntax_error_is_where_it_breaks():
     """A module that cannot be compiled is the innermost frame of its own SyntaxError."""
-    site = stacks.to_site(stacks.raw_site(catch(SHAPES["syntax"])))
+    site = stack_traces.to_site(stacks.raw_site(catch(SHAPES["syntax"])))
     assert ("made.py", "<module>") == site.root.frames[0][:2]
 
 
@@ -328,24 +329,24 @@ def test_a_site_is_bounded():
 
     error = catch(lambda: ladder(201))
     ((_, message, frames),) = stacks.raw_site(error)
-    assert stacks.OUTER_FRAMES + stacks.INNER_FRAMES == len(frames)
+    assert stack_traces.OUTER_FRAMES + stack_traces.INNER_FRAMES == len(frames)
     assert ("catch", "fail") == (frames[0][1], frames[-1][1])
-    assert stacks.MAX_MESSAGE_CHARS == len(message)
+    assert stack_traces.MAX_MESSAGE_CHARS == len(message)
     chain = stacks.raw_site(catch(lambda: long_chain(80)))
-    assert stacks.OUTER_CHAIN + stacks.INNER_CHAIN == len(chain)
+    assert stack_traces.OUTER_CHAIN + stack_traces.INNER_CHAIN == len(chain)
     assert "79" == chain[0][1]
 
 
 def test_recursion_is_folded():
     """A function that calls itself at one line appears once."""
-    site = stacks.to_site(stacks.raw_site(catch(SHAPES["deep"])))
+    site = stack_traces.to_site(stacks.raw_site(catch(SHAPES["deep"])))
     assert ["recurse", "recurse"] == [frame.function for frame in site.root.frames[:2]]
     assert len(site.root.frames) < 6
 
 
 def test_an_exception_that_cannot_speak_still_has_a_site():
     """A `__str__` that raises costs the message only."""
-    site = stacks.to_site(stacks.raw_site(catch(SHAPES["mute"])))
+    site = stack_traces.to_site(stacks.raw_site(catch(SHAPES["mute"])))
     assert "<Mute: no text, its __str__ failed>" == site.root.message
 
 
@@ -368,28 +369,28 @@ def test_a_frame_knows_its_import_root_and_whose_code_it_is(
     path, file, in_app, tmp_path, monkeypatch
 ):
     """Files are named below the longest `sys.path` entry; only the app's own code is in-app."""
-    monkeypatch.setattr(stacks, "_places", {})
+    monkeypatch.setattr(stack_traces, "_places", {})
     monkeypatch.setattr(sys, "path", [str(tmp_path), str(tmp_path / "nested"), *sys.path])
-    frame = stacks.to_frame(path.format(root=tmp_path), "f", 3)
+    frame = stack_traces.to_frame(path.format(root=tmp_path), "f", 3)
     assert (file, "f", 3, in_app) == frame[:4]
 
 
 def test_a_file_below_the_working_directory_is_named_from_there(tmp_path, monkeypatch):
     """A file outside of `sys.path` is named below the working directory, also a relative one."""
-    monkeypatch.setattr(stacks, "_places", {})
+    monkeypatch.setattr(stack_traces, "_places", {})
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     monkeypatch.chdir(tmp_path)
-    assert "jobs/run.py" == stacks.to_frame("jobs/run.py", "f", 1).file
-    assert str(tmp_path / "jobs" / "run.py") == stacks.to_frame("jobs/run.py", "f", 1).path
+    assert "jobs/run.py" == stack_traces.to_frame("jobs/run.py", "f", 1).file
+    assert str(tmp_path / "jobs" / "run.py") == stack_traces.to_frame("jobs/run.py", "f", 1).path
 
 
 def test_the_places_are_bounded(monkeypatch):
     """However many files appear, at most so many are remembered."""
-    monkeypatch.setattr(stacks, "_places", {})
-    monkeypatch.setattr(stacks, "MAX_PLACES", 4)
+    monkeypatch.setattr(stack_traces, "_places", {})
+    monkeypatch.setattr(stack_traces, "MAX_PLACES", 4)
     for number in range(20):
-        stacks.to_frame(f"<made {number}>", "f", 1)
-    assert len(stacks._places) <= 4
+        stack_traces.to_frame(f"<made {number}>", "f", 1)
+    assert len(stack_traces._places) <= 4
 
 
 UNREADABLE = {"falsy cause", "falsy", "empty", "mute", "loop of contexts", "very long chain"}
@@ -412,7 +413,7 @@ def test_a_text_tells_the_same_site_as_the_exception(shape):
     """Types, files, functions and lines read from a text are those of the exception itself."""
     error = catch(shape)
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    expected, found = stacks.to_site(stacks.raw_site(error)), stacks.parse_stack(text)
+    expected, found = stack_traces.to_site(stacks.raw_site(error)), stack_traces.parse_stack(text)
     assert [link.frames for link in expected.chain] == [link.frames for link in found.chain]
     assert [link.type for link in expected.chain] == [link.type for link in found.chain]
     expected_texts = [link.message.strip("\n") for link in expected.chain]
@@ -432,7 +433,7 @@ def test_a_text_tells_the_same_site_as_the_exception(shape):
 )
 def test_what_is_no_python_stack_is_not_understood(text):
     """A text that is no Python stack gives None, not a guess."""
-    assert stacks.parse_stack(text) is None
+    assert stack_traces.parse_stack(text) is None
 
 
 REMOTE = '''concurrent.futures.process._RemoteTraceback:{space}
@@ -455,7 +456,7 @@ ZeroDivisionError: division by zero
 
 def test_the_stack_of_a_worker_process_is_the_root():
     """What a process pool sends back as text is read as the innermost cause."""
-    site = stacks.parse_stack(REMOTE)
+    site = stack_traces.parse_stack(REMOTE)
     assert isinstance(site, FailureSite)
     assert ["ZeroDivisionError", "ZeroDivisionError"] == [link.type for link in site.chain]
     assert ("work", 4) == site.root.frames[0][1:3]
@@ -463,4 +464,4 @@ def test_the_stack_of_a_worker_process_is_the_root():
 
 def test_a_text_of_any_length_is_read_in_bounded_time():
     """A text of many megabytes is cut before it is read."""
-    assert stacks.parse_stack("Traceback (most recent call last):\n" * 200_000) is None
+    assert stack_traces.parse_stack("Traceback (most recent call last):\n" * 200_000) is None

@@ -58,20 +58,26 @@ class IssueAnalyzer:
     """Recognise failures, slowness and their operations in a stream of events.
 
     `observe` and `tick` belong to one thread; `ISSUE_PATTERNS`, `add_detection_pattern` and
-    `analyze_for_issues` may be called from any. All memory is bounded.
+    `analyze_for_issues` may be called from any. All memory is bounded. A table of patterns and a
+    miner may be shared with analyzers that are used one after the other.
     """
 
     def __init__(
         self,
-        patterns: list[Pattern] | None = None,
+        patterns: list[Pattern] | PatternTable | None = None,
         *,
         pattern_packs: Sequence[str] = (),
         min_severity: int = WARN,
+        miner: TemplateMiner | None = None,
     ) -> None:
-        self._table = PatternTable(patterns, paths=tuple(pattern_packs))
+        self._table = (
+            patterns
+            if isinstance(patterns, PatternTable)
+            else PatternTable(patterns, paths=tuple(pattern_packs))
+        )
         self._min_severity = min_severity
         self._traces = TraceMemory()
-        self._miner = TemplateMiner()
+        self._miner = miner or TemplateMiner()
         self._places: OrderedDict[tuple[str, int], set[str]] = OrderedDict()
         self._sources: OrderedDict[tuple[int, str, str], int] = OrderedDict()
         self._slowness = SlownessWatch()
@@ -185,6 +191,7 @@ class IssueAnalyzer:
         if event.logger.startswith("opentelemetry."):
             self.pipeline_trouble[fp.mask(event.body)[:120]] += 1
             return
+        event = self._judged(event)
         if not self._matters(event) or self._came_another_way(event):
             return
         facts = self._log_facts(event)
@@ -199,6 +206,14 @@ class IssueAnalyzer:
         if event.trace_id and event.severity >= ERROR:
             failure = failure_of(facts.fingerprint, event.site, event.body)
             self._blame(event.trace_id, failure, place_of(event))
+
+    def _judged(self, event: LogEvent) -> LogEvent:
+        """Give a record that names no severity the one of the known failure that it tells."""
+        pattern = None if event.severity else self._match(event.site, event.body, ERROR)
+        if pattern is None:
+            return event
+        severity = ERROR if pattern.priority == "HIGH" else max(WARN, pattern.min_severity)
+        return event._replace(severity=severity)
 
     def _matters(self, event: LogEvent) -> bool:
         """Below the threshold only what a pattern asks to see matters."""

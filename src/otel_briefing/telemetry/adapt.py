@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import StatusCode
 
+from otel_briefing import stack_traces
 from otel_briefing.events import Event, FailureSite, Frame, LogEvent, Raised, SpanEvent
-from otel_briefing.telemetry import stacks
 from otel_briefing.telemetry.fast_record import BriefingLogRecord
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Adapter:
 
 def _outside_of_otel(stack: list[tuple[str, str, int]]) -> tuple[Frame, ...]:
     """Return the frames from the one that called into the instrumentation outwards."""
-    frames = (stacks.to_frame(*place) for place in stack)
+    frames = (stack_traces.to_frame(*place) for place in stack)
     return tuple(itertools.dropwhile(lambda frame: frame.file.startswith(_OTEL), frames))
 
 
@@ -160,13 +160,13 @@ def _text(body: Any) -> str:
 def _call_site(own: BriefingLogRecord | None, attributes: Mapping[str, Any]) -> Frame | None:
     if own is not None and own.call_site is not None:
         path, function, line = own.call_site[:3]
-        return stacks.to_frame(path, function or "", line)
+        return stack_traces.to_frame(path, function or "", line)
     path = str(attributes.get("code.file.path") or attributes.get("code.filepath") or "")
     if not path:
         return None
     function = attributes.get("code.function.name") or attributes.get("code.function") or ""
     line = attributes.get("code.line.number") or attributes.get("code.lineno") or 0
-    return stacks.to_frame(str(path), str(function), _line_number(line))
+    return stack_traces.to_frame(str(path), str(function), _line_number(line))
 
 
 def _line_number(value: Any) -> int:
@@ -179,7 +179,7 @@ def _line_number(value: Any) -> int:
 
 def _site(own: BriefingLogRecord | None, attributes: Mapping[str, Any]) -> FailureSite | None:
     if own is not None:
-        return stacks.to_site(own.raised) if own.raised else None
+        return stack_traces.to_site(own.raised) if own.raised else None
     if "exception.type" in attributes or "exception.stacktrace" in attributes:
         return _site_of_attributes(attributes)
     return None
@@ -197,4 +197,4 @@ def _site_of_attributes(attributes: Mapping[str, Any]) -> FailureSite:
 @lru_cache(maxsize=256)
 def _parsed(stack: str) -> FailureSite | None:
     """Spans of one failure carry the same text over and over."""
-    return stacks.parse_stack(stack)
+    return stack_traces.parse_stack(stack)

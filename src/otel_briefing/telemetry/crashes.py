@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_briefing.telemetry import guard
 from otel_briefing.telemetry.sigterm import Sigterm, install_sigterm
-from otel_briefing.telemetry.stacks import RawSite, failure_token, raw_site, type_name
+from otel_briefing.telemetry.stacks import failure_token, raw_site, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType, TracebackType
+
+    from otel_briefing.stack_traces import RawSite
 
 MAX_EXIT_MESSAGE_CHARS = 200
 _FATE = "__otel_briefing_fate__"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-    from otel_briefing.telemetry.stacks import RawSite
+    from otel_briefing.stack_traces import RawSite
 
 MAX_DEPTH = 32  # of nested attribute values
 MAX_VALUES = 10_000  # of one record's attributes, nested ones included

@@ -12,7 +12,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, NamedTuple
 
-from otel_briefing.telemetry.stacks import (
+from otel_briefing.stack_traces import (
     MAX_MESSAGE_CHARS,
     MAX_WALK,
     RawFrame,
@@ -20,9 +20,8 @@ from otel_briefing.telemetry.stacks import (
     RawSite,
     bound_chain,
     bound_frames,
-    raw_site,
-    type_name,
 )
+from otel_briefing.telemetry.stacks import raw_site, type_name
 
 if TYPE_CHECKING:
     from types import CodeType, TracebackType
