@@ -38,7 +38,7 @@ lint: $(STAMP) ## ruff and mypy --strict
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bench: $(STAMP) ## Print every figure that the README quotes (about twenty minutes)
+bench: $(STAMP) ## Print every figure that the README quotes (about half an hour)
 	@$(BIN)/python bench/run.py
 
 chaos: $(STAMP) ## Break disk, receiver, clock and process at random, and count: MINUTES=6 SEED=
