@@ -70,7 +70,7 @@ def calls(function):
     return work
 
 
-def compare(what, name, stock, own, lookups, pairs):
+def compare(what, stock, own, lookups, pairs):
     rows = []
     for number in range(pairs + 1):
         sides = {"stock": stock, "own": own}
@@ -79,7 +79,7 @@ def compare(what, name, stock, own, lookups, pairs):
     rows = rows[1:]  # the first one warms up
     ratios = [row["own"] / row["stock"] for row in rows]
     print(
-        f"{what} / {name}: {spread(ratios)}; {pairs} pairs of {lookups:,}; "
+        f"{what}: {spread(ratios)}; {pairs} pairs of {lookups:,}; "
         f"ours {statistics.median(row['own'] for row in rows):.0f} ns, "
         f"theirs {statistics.median(row['stock'] for row in rows):.0f} ns"
     )
@@ -90,11 +90,11 @@ def main():
     pairs = int(sys.argv[2]) if len(sys.argv) > 2 else 9
     manager = CacheManager()
     hit = ours(manager)
-    compare("A hit", "TLRUCache under a lock", bare(library_cache()), hit, lookups, pairs)
-    compare("A hit", "LRUCache (no ages) under a lock", bare(LRUCache(ITEMS)), hit, lookups, pairs)
+    compare("A hit / TLRUCache under a lock", bare(library_cache()), hit, lookups, pairs)
+    compare("A hit / LRUCache (no ages) under a lock", bare(LRUCache(ITEMS)), hit, lookups, pairs)
     stock = cached(library_cache(), lock=threading.RLock())(lambda key: key)
     own = manager.cached_function("calls", max_size=ITEMS, ttl=TTL_S)(lambda key: key)
-    compare("A cached call", "cachetools.cached", calls(stock), calls(own), lookups, pairs)
+    compare("A cached call / cachetools.cached", calls(stock), calls(own), lookups, pairs)
     assert manager.stats()["bench"]["misses"] == 0
 
 
