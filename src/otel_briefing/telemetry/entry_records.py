@@ -77,7 +77,7 @@ class EntryRecords:
                 attributes[ATTRIBUTE] = priority
             logger.emit(
                 LogRecord(
-                    timestamp=int(entry.timestamp.timestamp() * 1e9),
+                    timestamp=round(entry.timestamp.timestamp() * 1e6) * 1_000,
                     observed_timestamp=time_ns(),
                     context=get_current(),
                     severity_text=_TEXTS.get(text, text),
