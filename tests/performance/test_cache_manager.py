@@ -303,6 +303,12 @@ def test_tasks_compute_once_and_a_cancelled_one_leaves_it_to_the_others():
             await asyncio.sleep(0)
             raise LookupError
 
+        class Later:
+            async def __call__(self, n):
+                return n
+
+        later = CacheManager().cached_function("h")(Later())
+        assert [1, 1] == [await later(1), await later(1)]
         outcomes = await asyncio.gather(fails(), fails(), return_exceptions=True)
         assert [LookupError, LookupError] == list(map(type, outcomes))
         assert 3 == len(calls)
@@ -424,6 +430,7 @@ def test_a_finalizer_may_come_back_into_its_cache():
         (lambda m: m.cached_function("f")(generator), "generator is a generator function"),
         (lambda m: m.cached_function("f")(takes_two)(1, [2]), "takes_two: argument 2 is not hash"),
         (lambda m: m.cached_function("f")(takes_star)(1, k=[]), "argument 'k' is not hashable"),
+        (lambda m: m.cached_function("f")(returns_coroutine)(), "coroutine: decorate the async"),
         (lambda m: m.cached_function("f")(takes_two)(), "takes_two.* missing 2 required"),
     ],
 )
@@ -437,6 +444,10 @@ def test_what_cannot_be_used_is_refused_by_name(call, said):
 
 def generator():
     yield 1
+
+
+def returns_coroutine():
+    return asyncio.sleep(0)
 
 
 def takes_two(a, b):

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import math
 import time
 from collections import Counter
@@ -120,7 +122,7 @@ class AsyncLogProcessor:
             if run.is_here():
                 run.wake_one()
             else:
-                run.loop.call_soon_threadsafe(run.wake_one)
+                _tell(run.loop, run.wake_one)
         self._adds += 1
         if self._adds >= self._adds_per_turn:
             await asyncio.sleep(self._pause_s() * self._adds_per_turn)
@@ -301,12 +303,15 @@ class AsyncLogProcessor:
         if not self._waiters or self._queue.due:
             return
         for waiter in list(self._waiters):
-            loop = waiter.get_loop()
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(_settle, waiter)
+            _tell(waiter.get_loop(), functools.partial(_settle, waiter))
 
 
 _Unfinished = tuple[bool, "list[tuple[bool, Awaitable[Any] | None]]", "tuple[EntryHandler, ...]"]
+
+
+def _tell(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits there
+        loop.call_soon_threadsafe(call)
 
 
 def _settle(waiter: asyncio.Future[None]) -> None:

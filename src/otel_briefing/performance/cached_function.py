@@ -40,7 +40,7 @@ def cached_in(cache: Cache, function: F) -> F:
         value = get(key, MISSING)
         if value is not MISSING:
             return value
-        return compute(cache, key, lambda: function(*args, **kwargs))
+        return compute(cache, key, lambda: _no_coroutine(function, function(*args, **kwargs)))
 
     async def call_async(*args: Any, **kwargs: Any) -> Any:
         key = key_of(args, kwargs)
@@ -49,10 +49,22 @@ def cached_in(cache: Cache, function: F) -> F:
             return value
         return await compute_async(cache, key, lambda: function(*args, **kwargs))
 
-    wrapper: Any = call_async if inspect.iscoroutinefunction(function) else call
+    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(type(function), "__call__", None)  # noqa: B004 - of an object
+    )
+    wrapper: Any = call_async if is_async else call
     wrapper = functools.update_wrapper(wrapper, function)
     wrapper.cache = cache
     return wrapper  # type: ignore[no-any-return]
+
+
+def _no_coroutine(function: Any, value: Any) -> Any:
+    """Refuse what can be awaited only once: an async function that does not look like one."""
+    if not inspect.iscoroutine(value):
+        return value
+    value.close()
+    name = getattr(function, "__qualname__", repr(function))
+    raise TypeError(f"{name} returned a coroutine: decorate the async function itself")
 
 
 def _key_maker(function: Callable[..., Any]) -> Callable[[Any, Any], Hashable]:

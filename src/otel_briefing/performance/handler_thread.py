@@ -30,12 +30,17 @@ class HandlerThread:
         self._thread: threading.Thread | None = None
 
     async def run(self, call: Callable[[], T]) -> T:
-        """Return what `call()` returns, or raise what it raises. Cancelling only stops waiting."""
+        """Return what `call()` returns, or raise what it raises. Cancelling only stops waiting.
+
+        Raises:
+            RuntimeError: the system has no thread left.
+        """
         if self._thread is None:
-            self._thread = threading.Thread(
+            thread = threading.Thread(
                 target=_run_jobs, args=(self._jobs,), name=self._name, daemon=True
             )
-            self._thread.start()
+            thread.start()
+            self._thread = thread
         outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._jobs.put((call, outcome))
         return await outcome
