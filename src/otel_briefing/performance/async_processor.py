@@ -28,6 +28,7 @@ __all__ = ["AsyncLogProcessor", "LogEntry"]
 LOOP_SLICE_S = 0.005  # how long async handlers that never wait may keep the loop
 SHUTDOWN_TIMEOUT_S = 30.0
 PAUSES_S = ((0.75, 0.0001), (0.5, 0.00001))  # an entry, when so much of the room is taken
+TURN_S = 0.005  # how long a caller that adds without pause may keep the loop
 STUCK_S = 0.25  # handlers that took nothing for so long are not waited for
 RETRY_S = 1.0
 
@@ -40,9 +41,9 @@ class AsyncLogProcessor:
     priority waits as long as a higher one has work. About `queue_size` entries wait (forced ones
     not counted); then the oldest of the lowest priority gives way and counts as dropped.
     `batch_size` entries at most are drawn from the queue at once. After so many, a caller that adds
-    without pause lets the loop run. It pauses there, 0.01 ms an entry, when half of the room is
-    taken, and 0.1 ms when three quarters are, but only while handlers get on: after a quarter of a
-    second in which they took nothing there is no pause.
+    without pause lets the loop run if the last time was 5 ms ago. When half of the room is taken it
+    pauses there, 0.01 ms for each entry, and 0.1 ms when three quarters are, but only while
+    handlers get on: after a quarter of a second in which they took nothing there is no pause.
 
     Async handlers run on the loop of `initialize`. Plain ones run on a daemon thread of each
     worker, so that one that blocks holds up one worker and never the loop; they must not touch the
@@ -73,7 +74,7 @@ class AsyncLogProcessor:
         self._run: WorkerRun | None = None
         self._closed = False
         self._waiters: list[asyncio.Future[None]] = []
-        self._began = self._last = self._got_on = 0.0
+        self._began = self._last = self._got_on = self._turned = 0.0
 
     async def initialize(self) -> None:
         """Start the workers on the running loop; what was added before is handled now.
@@ -125,7 +126,7 @@ class AsyncLogProcessor:
                 _tell(run.loop, run.wake_one)
         self._adds += 1
         if self._adds >= self._adds_per_turn:
-            await asyncio.sleep(self._pause_s() * self._adds_per_turn)
+            await self._pause()
         return True
 
     async def wait_for_completion(self, timeout: float | None = None) -> bool:
@@ -213,17 +214,20 @@ class AsyncLogProcessor:
         self._queue.abandon()
         self._tell_waiters()
 
-    def _pause_s(self) -> float:
-        """Return how long a caller pauses for each entry since its last turn, which this ends."""
+    async def _pause(self) -> None:
+        """Let the loop run if that is due, and handlers catch up if they can."""
         self._adds = 0
-        queue = self._queue
-        gone, now = queue.handled + queue.failed, time.monotonic()
+        queue, now = self._queue, time.monotonic()
+        gone = queue.handled + queue.failed
         if gone != self._gone:
             self._gone, self._got_on = gone, now
-        if now - self._got_on > STUCK_S:
-            return 0.0
         taken = len(queue) / self._queue_size
-        return next((pause_s for part, pause_s in PAUSES_S if taken > part), 0.0)
+        pause_s = next((pause_s for part, pause_s in PAUSES_S if taken > part), None)
+        if pause_s is None and now - self._turned < TURN_S:
+            return
+        is_stuck = now - self._got_on > STUCK_S
+        await asyncio.sleep(0 if is_stuck or pause_s is None else pause_s * self._adds_per_turn)
+        self._turned = time.monotonic()
 
     # A worker.
 
