@@ -229,7 +229,7 @@ async def test_a_plain_handler_that_blocks_holds_up_neither_the_loop_nor_the_oth
 
     def handler(given):
         if given.message == "hangs":
-            assert go.wait(50)
+            assert go.wait(20)
         got.append(given.message)
 
     processor.add_handler(handler)
@@ -247,13 +247,26 @@ async def test_a_plain_handler_that_blocks_holds_up_neither_the_loop_nor_the_oth
 
 
 @in_loop
+async def test_plain_handlers_that_wait_run_side_by_side():
+    """Three entries whose handlers wait for each other: all three workers are called in."""
+    processor, together = AsyncLogProcessor(), threading.Barrier(3)
+    processor.add_handler(lambda _: together.wait(20))
+    await processor.initialize()
+    for _ in range(6):
+        await processor.add_log_entry(entry())
+    assert await processor.wait_for_completion(50)
+    assert (6, 0, 0, 0) == counts(processor)
+    await processor.shutdown()
+
+
+@in_loop
 async def test_shutdown_leaves_a_handler_behind_that_hangs():
     """After its timeout; what has not started is counted, what still runs is not."""
     processor, go, began = AsyncLogProcessor(worker_count=1), threading.Event(), threading.Event()
 
     def handler(_):
         began.set()
-        assert go.wait(50)
+        assert go.wait(20)
 
     processor.add_handler(handler)
     await processor.initialize()

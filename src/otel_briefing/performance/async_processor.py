@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 import math
 import time
 from collections import Counter
@@ -30,6 +31,7 @@ SHUTDOWN_TIMEOUT_S = 30.0
 PAUSES_S = ((0.75, 0.0001), (0.5, 0.00001))  # an entry, when so much of the room is taken
 TURN_S = 0.005  # how long a caller that adds without pause may keep the loop
 STUCK_S = 0.25  # handlers that took nothing for so long are not waited for
+SHARED_ENTRIES = 1_000
 RETRY_S = 1.0
 
 
@@ -47,7 +49,8 @@ class AsyncLogProcessor:
 
     Async handlers run on the loop of `initialize`. Plain ones run on a daemon thread of each
     worker, so that one that blocks holds up one worker and never the loop; they must not touch the
-    loop but by its thread-safe calls. An entry's handlers are called in the order of `add_handler`.
+    loop but by its thread-safe calls. A second thread joins when the first has not got on for some
+    20 ms, and so on. An entry's handlers are called in the order of `add_handler`.
     A handler that raises is counted and reported, and stops nothing.
 
     An entry that was accepted is also emitted as an OTel log record, in the context of its caller,
@@ -121,9 +124,9 @@ class AsyncLogProcessor:
         self._records.emit(entry, priority)
         if (run := self._live_run()) is not None:
             if run.is_here():
-                run.wake_one()
+                self._call_worker(run)
             else:
-                _tell(run.loop, run.wake_one)
+                _tell(run.loop, functools.partial(self._call_worker, run))
         self._adds += 1
         if self._adds >= self._adds_per_turn:
             await self._pause()
@@ -182,7 +185,6 @@ class AsyncLogProcessor:
         "forced" and by priority "5" to "1".
         """
         queue, run = self._queue, self._live_run()
-        handled = queue.handled + queue.failed
         elapsed_s = (time.monotonic() if queue.due else self._last) - self._began
         failures: Counter[str] = Counter()
         for handler in self._handlers:
@@ -192,7 +194,7 @@ class AsyncLogProcessor:
             "processed_count": queue.handled,
             "failed_count": queue.failed,
             "dropped_count": queue.shed + queue.refused,
-            "throughput_per_second": handled / elapsed_s if elapsed_s > 0 else 0.0,
+            "throughput_per_second": queue.gone / elapsed_s if elapsed_s > 0 else 0.0,
             "queue_sizes": queue.sizes(),
             "pending_count": queue.due,
             "handler_failures": dict(failures),
@@ -218,7 +220,7 @@ class AsyncLogProcessor:
         """Let the loop run if that is due, and handlers catch up if they can."""
         self._adds = 0
         queue, now = self._queue, time.monotonic()
-        gone = queue.handled + queue.failed
+        gone = queue.gone
         if gone != self._gone:
             self._gone, self._got_on = gone, now
         taken = len(queue) / self._queue_size
@@ -250,13 +252,35 @@ class AsyncLogProcessor:
         handlers = self._handlers
         try:
             if handlers and not any(handler.is_async for handler in handlers):
-                left = await thread.run(lambda: self._handle_plain(run, handlers))
-                await self._finish(left)
+                await self._handle_on_thread(run, handlers, thread)
             else:
                 await self._handle_on_loop(handlers, thread)
         except Exception:  # noqa: BLE001 - say, no thread is left in the system
             guard.swallow(__name__)
             await asyncio.sleep(RETRY_S)
+
+    async def _handle_on_thread(
+        self, run: WorkerRun, handlers: tuple[EntryHandler, ...], thread: HandlerThread
+    ) -> None:
+        """Handle entries by plain handlers, or leave that to the workers who do."""
+        if run.on_threads and not run.is_invited and not run.is_ending:
+            self._call_worker(run)
+            await run.sleep()
+            return
+        run.is_invited = False
+        run.on_threads += 1
+        try:
+            left = await thread.run(lambda: self._handle_plain(run, handlers))
+        finally:
+            run.on_threads -= 1
+        await self._finish(left)
+
+    def _call_worker(self, run: WorkerRun) -> None:
+        """See to it that what waits is handled. On the loop of `run` only."""
+        if run.on_threads:
+            run.watch(lambda: self._queue.gone, lambda: len(self._queue))
+        else:
+            run.wake_one()
 
     async def _handle_on_loop(
         self, handlers: tuple[EntryHandler, ...], thread: HandlerThread
@@ -279,7 +303,11 @@ class AsyncLogProcessor:
     ) -> _Unfinished | None:
         """Handle entries on a worker's thread, as long as there are any and nothing changes."""
         queue = self._queue
-        while self._handlers is handlers and self._run is run:
+        for number in itertools.count():
+            if self._handlers is not handlers or self._run is not run:
+                break
+            if number >= SHARED_ENTRIES and run.on_threads > 1:
+                return None  # see whether others are still needed
             entry = queue.next()
             if entry is None:
                 return None

@@ -94,10 +94,15 @@ class EntryQueue:
         return self._came.values()[_REFUSED]
 
     @property
+    def gone(self) -> int:
+        """How many were handled or failed."""
+        return self.handled + self.failed
+
+    @property
     def due(self) -> int:
         """How many accepted entries are neither handled, failed nor shed; never too few."""
         with self._lock:
-            gone = self.handled + self.failed + self.shed
+            gone = self.gone + self.shed
         return self.accepted - gone
 
     def sizes(self) -> dict[str, int]:

@@ -14,12 +14,19 @@ if TYPE_CHECKING:
     Work = Callable[["WorkerRun", int], Coroutine[Any, Any, None]]
 
 
+WATCH_S = 0.02
+BRISK = 50  # entries in that time
+
+
 class WorkerRun:
     """Keep `count` tasks of `work(run, number)` alive on the running loop. For that loop only."""
 
     def __init__(self, count: int, work: Work) -> None:
         self.loop = asyncio.get_running_loop()
         self.is_ending = False
+        self.on_threads = 0  # how many workers have their thread at work
+        self.is_invited = False  # another one may join them
+        self._is_watched = False
         self._count = count
         self._work = work
         self._is_short = False
@@ -63,6 +70,26 @@ class WorkerRun:
                 return
         if self._is_short:
             self.revive()
+
+    def watch(self, gone: Callable[[], int], waiting: Callable[[], int]) -> None:
+        """Invite another worker onto its thread when those who are there do not get on.
+
+        `gone` counts what was handled, `waiting` what is left. Threads that are busy with Python
+        only take the interpreter from each other: one is quicker than three, until it blocks.
+        """
+        if not self._is_watched:
+            self._is_watched = True
+            self.loop.call_later(WATCH_S, self._look, gone, waiting, gone())
+
+    def _look(self, gone: Callable[[], int], waiting: Callable[[], int], before: int) -> None:
+        self._is_watched = False
+        if not waiting():
+            return
+        if gone() - before < BRISK:
+            self.is_invited = True
+            self.wake_one()
+        if self._sleepers:  # else there is nobody to invite; who goes to sleep calls `watch` first
+            self.watch(gone, waiting)
 
     async def sleep(self) -> None:
         """Wait for `wake_one`, or for the end."""
