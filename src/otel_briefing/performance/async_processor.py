@@ -13,7 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from otel_briefing.performance.arguments import check_count
-from otel_briefing.performance.entry_handler import EntryHandler
+from otel_briefing.performance.entry_handler import CLEAN, EntryHandler
 from otel_briefing.performance.entry_queue import EntryQueue
 from otel_briefing.performance.handler_thread import HandlerThread
 from otel_briefing.performance.log_entry import LogEntry, effective_priority
@@ -312,9 +312,9 @@ class AsyncLogProcessor:
             if entry is None:
                 return None
             outcomes = [handler.call(entry) for handler in handlers]
-            ok = all([succeeded for succeeded, _ in outcomes])  # noqa: C419 - each entry's path
-            if any([awaitable is not None for _, awaitable in outcomes]):  # noqa: C419
-                return ok, outcomes, handlers
+            ok = outcomes.count(CLEAN) == len(outcomes)
+            if not ok and any(awaitable is not None for _, awaitable in outcomes):
+                return outcomes, handlers
             queue.done(ok)
         self._tell_waiters()  # when it was left behind by `shutdown`, nobody else does
         return None
@@ -323,11 +323,14 @@ class AsyncLogProcessor:
         """Await what handlers that looked plain have returned."""
         if unfinished is None:
             return
-        ok, outcomes, handlers = unfinished
+        outcomes, handlers = unfinished
+        ok = False
         try:
-            for handler, (_, awaitable) in zip(handlers, outcomes, strict=True):
-                if awaitable is not None:
-                    ok = await handler.finish(awaitable) and ok
+            ends = [
+                succeeded if awaitable is None else await handler.finish(awaitable)
+                for handler, (succeeded, awaitable) in zip(handlers, outcomes, strict=True)
+            ]
+            ok = all(ends)
         finally:
             self._queue.done(ok)
 
@@ -338,7 +341,7 @@ class AsyncLogProcessor:
             _tell(waiter.get_loop(), functools.partial(_settle, waiter))
 
 
-_Unfinished = tuple[bool, "list[tuple[bool, Awaitable[Any] | None]]", "tuple[EntryHandler, ...]"]
+_Unfinished = tuple["list[tuple[bool, Awaitable[Any] | None]]", "tuple[EntryHandler, ...]"]
 
 
 def _tell(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from otel_briefing.performance.handler_thread import HandlerThread
     from otel_briefing.performance.log_entry import LogEntry
 
+CLEAN: tuple[bool, Awaitable[Any] | None] = (True, None)  # it did not raise, nothing is awaited
 _PLACE = "async_processor.handler"
 
 
@@ -39,7 +40,7 @@ class EntryHandler:
             self._report()
             return False, None
         if result is None or not inspect.isawaitable(result):
-            return True, None
+            return CLEAN
         return True, result
 
     async def finish(self, awaitable: Awaitable[Any]) -> bool:
