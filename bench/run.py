@@ -10,7 +10,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 BENCHES = (
     *("latency.py", "startup.py", "patterns.py", "handler.py", "encoder.py", "spool.py", "cpu.py"),
-    *("lanes.py", "app_thread.py", "page.py", "hub.py"),
+    *("lanes.py", "app_thread.py", "page.py", "hub.py", "cache.py", "async_processor.py"),
 )
 
 

@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "telemetry": set(),
     "state": {"issues"},
     "briefing": {"issues", "state"},
+    "performance": {"telemetry"},
     "config": {"environment_variables"},
     "engine": {"issues", "telemetry", "state"},
     "publisher": {"issues", "telemetry", "state", "briefing", "config"},

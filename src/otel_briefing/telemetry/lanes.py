@@ -40,6 +40,10 @@ class Lanes(Generic[T]):
     def __len__(self) -> int:
         return sum(map(len, self._lanes))
 
+    def sizes(self) -> list[int]:
+        """Return how many wait, by priority."""
+        return list(map(len, self._lanes))
+
     def put(self, item: T, priority: int) -> int:
         """Append `item` to the lane of `priority` (1 to 5); return how many wait now."""
         self._lanes[priority].append((next(self._arrivals), item))
