@@ -319,7 +319,8 @@ class Pipeline:
         drops = {f"analysis queue, priority {p}": n for p, n in self._intake.dropped.items()}
         drops.update(self._analyzer.lost if self._analyzer else {})
         told = delivery.told_of(self.batches)
-        self._under_way = any(told.get("delivery", {}).get("queued", ()))
+        account = told.get("delivery", {})
+        self._under_way = bool(account.get("queued") or account.get("spooled"))
         drops.update(told["drops"])
         if guard.swallowed.total:
             drops["internal errors swallowed"] = guard.swallowed.total

@@ -200,6 +200,8 @@ class LaneWorker:
         self._shutdown = False
         self._shutdown_timeout_exceeded = False
         self.keeper = exporter if isinstance(exporter, KeepingExporter) else None
+        if self.keeper is not None:
+            self.keeper.pressed = lambda: len(self) * 2 > max_queue_size
         self._begin()
         if watch:
             metrics.watch_queue(self)

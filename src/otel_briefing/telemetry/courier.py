@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from otel_briefing.telemetry.spool import Entry, Spool
 
 PATIENCE_S: Final = 0.1  # what is not delivered by then is better kept on disk
-MANY: Final = 256  # so many at once mean that more are waiting behind them, in little memory;
-SLOW_S: Final = 0.1  # so long a request means that more will soon wait ...
-HURRIED_S: Final = 0.02  # ... and then the disk is quicker than patience
 REPLAY_PER_S: Final = 2_000  # records, of what waits in the spool
 REPLAY_BYTES: Final = 1 << 20
 TEND_S: Final = 2.0
@@ -86,7 +83,6 @@ class Courier:
         self._stop_at = math.inf
         self._ended = False
         self._busy_since = math.inf
-        self._last_took_s = 0.0
         self._suspicion = Suspicion()
         self.trouble = ""  # why nothing can be delivered now
         self.trouble_since_ns = 0
@@ -126,9 +122,7 @@ class Courier:
         if self._failures or self._ended or self._over.is_set():
             return 0.0
         busy_s = time.monotonic() - self._busy_since  # infinitely negative when it is not
-        many = len(parcel.items) >= MANY or self._last_took_s >= SLOW_S
-        patience_s = HURRIED_S if many else PATIENCE_S
-        return max(0.0, patience_s - max(0.0, busy_s))
+        return max(0.0, PATIENCE_S - max(0.0, busy_s))
 
     def withdraw(self, parcel: Parcel) -> None:
         """Forget a parcel that was not begun."""
@@ -304,8 +298,10 @@ class Courier:
     def _settle(
         self, items: list[Item], failed: list[Item], rejected: list[tuple[Item, str]]
     ) -> None:
-        not_delivered = {id(item) for item in failed} | {id(item) for item, _ in rejected}
-        delivered = [item for item in items if id(item) not in not_delivered]
+        delivered = items
+        if failed or rejected:
+            others = {id(item) for item in failed} | {id(item) for item, _ in rejected}
+            delivered = [item for item in items if id(item) not in others]
         self._spool.ack([item.seq for item in delivered if item.seq is not None])
         for item in delivered:
             if item.seq is None:
@@ -363,7 +359,6 @@ class Courier:
             with self._sending:
                 return self._sender.send(request, len(chunk), timeout_s)
         finally:
-            self._last_took_s = time.monotonic() - self._busy_since
             self._busy_since = math.inf
 
     def _recover(self, chunk: list[Item], answer: Answer, rejected: list[tuple[Item, str]]) -> None:

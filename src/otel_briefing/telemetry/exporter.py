@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadableLogRecord
     from opentelemetry.sdk._logs.export import LogRecordExporter
 
+LOOK_S: Final = 0.02  # how often it is looked whether there is room for more
 STORM_PER_S: Final = 1_000  # urgent records that are written through; more go with their batch
 SLOW_S: Final = 0.25  # a disk that takes so long for one record ... (busy threads cost some 50 ms)
 SLOW_PAUSE_S: Final = 5.0  # ... is not waited for by the application for so long
@@ -145,16 +146,18 @@ class SpoolingLogExporter(KeepingExporter):
         return LogRecordExportResult.FAILURE if lost else LogRecordExportResult.SUCCESS
 
     def _take_plain(self, record: ReadableLogRecord) -> Item:
-        number = record.log_record.severity_number
-        severity = number.value if number is not None else 0
-        return self._take(record, priority_of(severity, record.log_record.attributes))
+        number, attributes = record.log_record.severity_number, record.log_record.attributes
+        severity = number._value_ if number is not None else 0
+        # The dict behind bounded attributes: their own look-up raises and catches for a miss.
+        return self._take(record, priority_of(severity, getattr(attributes, "_dict", attributes)))
 
     def _hand_over(self, items: list[Item]) -> list[Item]:
         """See to it that all are delivered or in the spool; return what could not be."""
         pid = os.getpid()
         while items and not self._closed:
             parcel = Parcel(items)
-            patience_s = self._courier.offer(parcel)
+            self._be_patient(parcel, self._courier.offer(parcel))
+            patience_s = 0.0
             while not parcel.settled.wait(patience_s):
                 if os.getpid() != pid:  # in a greenlet that a forked child took over
                     return []
@@ -166,6 +169,13 @@ class SpoolingLogExporter(KeepingExporter):
                 patience_s = min(RETRY_S, max(0.01, self._ends_at - time.monotonic()))
             items = parcel.failed
         return self._unkept(items, hold=False)
+
+    def _be_patient(self, parcel: Parcel, patience_s: float) -> None:
+        """Wait a little for a parcel, less where those that come after it have no room."""
+        deadline = time.monotonic() + patience_s
+        while (left_s := deadline - time.monotonic()) > 0 and not self.pressed():
+            if parcel.settled.wait(min(LOOK_S, left_s)):
+                return
 
     def _kept(self, parcel: Parcel) -> bool:
         """Put a parcel that takes long into the spool; tell whether all of it is there."""

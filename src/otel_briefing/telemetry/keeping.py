@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.sdk._logs.export import LogRecordExporter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opentelemetry.sdk._logs import ReadableLogRecord
 
     from otel_briefing.telemetry.account import Account
 
 
 class KeepingExporter(LogRecordExporter):
-    """An exporter that takes urgent records before they are batched, and accounts for all."""
+    """An exporter that takes urgent records before they are batched, and accounts for all.
+
+    `pressed` tells whether little room is left where records wait for it; the processor puts its
+    own here.
+    """
+
+    pressed: Callable[[], bool] = staticmethod(lambda: False)
 
     @abstractmethod
     def keep(self, record: ReadableLogRecord, priority: int) -> None:

@@ -56,12 +56,12 @@ def join_request(records: Iterable[tuple[Origin, bytes]]) -> bytes:
     They are grouped by the bytes of the resource, then of the scope, in order of appearance.
     """
     groups: dict[bytes, dict[bytes, list[bytes]]] = {}
-    frames_of: dict[Origin, list[bytes]] = {}
+    before: Origin | None = None
+    frames: list[bytes] = []
     for origin, data in records:
-        frames = frames_of.get(origin)
-        if frames is None:
-            scopes = groups.setdefault(origin.resource, {})
-            frames = frames_of[origin] = scopes.setdefault(origin.scope, [])
+        if origin is not before:
+            frames = groups.setdefault(origin.resource, {}).setdefault(origin.scope, [])
+            before = origin
         frames += (b"\x12", encode_size(len(data)), data)  # ScopeLogs.2: LogRecord
     return _request((resource, scopes.items()) for resource, scopes in groups.items())
 

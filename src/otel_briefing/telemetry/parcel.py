@@ -73,6 +73,9 @@ def to_origin(context: bytes) -> Origin:
 
 def chunks(items: list[Item], max_bytes: int) -> Iterator[list[Item]]:
     """Cut items into requests of at most `max_bytes`, or of one item."""
+    if _size(items) <= max_bytes:
+        yield items
+        return
     chunk: list[Item] = []
     origins: set[Origin] = set()
     size = 0
@@ -90,3 +93,11 @@ def chunks(items: list[Item], max_bytes: int) -> Iterator[list[Item]]:
         size += added
     if chunk:
         yield chunk
+
+
+def _size(items: list[Item]) -> int:
+    """Return the size of a request of these items, or somewhat more."""
+    origins = {id(item.origin): item.origin for item in items}.values()
+    around = sum(len(origin.resource) + len(origin.scope) for origin in origins)
+    overhead = RECORD_OVERHEAD * (len(items) + 2 * len(origins))
+    return sum([len(item.data) for item in items]) + around + overhead
