@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is not delivered is kept, what is kept is delivered, and the account comes out."""
 
+import errno
 import itertools
 import logging
 import os
+import shutil
 import threading
 import time
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ from otel_briefing.telemetry import courier, exporter
 from otel_briefing.telemetry.batch import PriorityBatchLogRecordProcessor
 from otel_briefing.telemetry.exporter import SpoolingLogExporter
 from otel_briefing.telemetry.spool import Spool
+from otel_briefing.telemetry.spool_disk import Disk
 
 INFO, WARN, ERROR = SeverityNumber.INFO, SeverityNumber.WARN, SeverityNumber.ERROR
 LONG_S = 30
@@ -460,3 +463,87 @@ def test_children_that_are_forked_amid_deliveries_deliver_too(tmp_path, protocol
         expected = {f"parent {number} {n}" for number in range(6) for n in range(20)}
         expected |= {f"child {number}" for number in range(6)}
         wait_until(lambda: expected <= set(endpoint.bodies()))
+
+
+# --- what neither receiver nor disk takes --------------------------------------------------------
+
+
+def test_on_a_full_disk_the_urgent_takes_the_room_of_the_rest(tmp_path):
+    """However often the rest is tried, and refused."""
+
+    class Small(Disk):
+        """A disk of so many bytes."""
+
+        left = 40_000
+
+        def write(self, fd, data):
+            if len(data) > Small.left:
+                raise OSError(errno.ENOSPC, "full")
+            Small.left -= len(data)
+            return os.write(fd, data)
+
+        def unlink(self, path):
+            Small.left += os.path.getsize(path)  # noqa: PTH202
+            os.unlink(path)  # noqa: PTH108
+
+    with Endpoint("http") as endpoint:
+        endpoint.stop()
+        spool = {"disk": Small(), "segment_bytes": 4_000}
+        with exporting(endpoint, tmp_path / "spool", **spool) as (logger, processor):
+            say(logger, *("i" * 900 for _ in range(200)))
+            wait_until(lambda: Small.left < 2_000)
+            for number in range(10):
+                say(logger, f"urgent {number}" + "e" * 900, severity=ERROR)
+                assert processor.account().spooled["ERROR"] == number + 1
+
+
+def test_a_record_that_is_too_large_to_be_kept_has_one_try(tmp_path):
+    """It holds up nobody, and is counted for what it is."""
+    with Endpoint("http") as endpoint:
+        endpoint.stop()
+        with exporting(endpoint, tmp_path / "spool") as (logger, processor):
+            say(logger, "x" * (5 << 20))
+            say(logger, *map(str, range(50)))
+            wait_until(lambda: processor.account().spooled == {"INFO": 50})
+            wait_until(lambda: processor.account().dropped)
+            assert processor.account().dropped == {
+                "not taken, and too large to be kept": {"INFO": 1}
+            }
+            assert sums(processor.account()) == (51, 51)
+
+
+def test_without_lanes_nobody_waits_for_ever(tmp_path):
+    """The log call behind a simple processor comes back, the loss is counted."""
+    (tmp_path / "file").write_text("")
+    spooling = SpoolingLogExporter(
+        OTLPLogExporter("http://127.0.0.1:1/v1/logs"), Spool(tmp_path / "file" / "spool")
+    )
+    assert spooling.export([_readable("lost")]) is LogRecordExportResult.FAILURE
+    assert spooling.account().dropped == {"given up: no receiver and no disk": {"INFO": 1}}
+    spooling.shutdown()
+    assert spooling.export([_readable("late")]) is LogRecordExportResult.FAILURE
+    assert spooling.account().dropped["after the end"] == {"INFO": 1}
+
+
+def test_a_bare_number_is_a_severity_too(endpoint, tmp_path):
+    """The SDK takes it as it comes."""
+    with exporting(endpoint, tmp_path / "spool") as (logger, processor):
+        logger.emit(body="bare", severity_number=17)
+        assert processor.force_flush(LONG_S * 1000)
+        assert processor.account().delivered == {"ERROR": 1}
+    assert endpoint.bodies() == ["bare"]
+
+
+def test_a_flush_is_not_true_when_the_spool_has_vanished(tmp_path):
+    """What was in it never arrives."""
+    with Endpoint("http") as endpoint:
+        endpoint.stop()
+        with exporting(endpoint, tmp_path / "spool") as (logger, processor):
+            say(logger, *map(str, range(20)))
+            wait_until(lambda: processor.account().spooled == {"INFO": 20})
+            shutil.rmtree(tmp_path / "spool")
+            endpoint.start()
+            flushed = processor.force_flush(5_000)
+            assert flushed is (len(endpoint.bodies()) == 20)
+            wait_until(lambda: not processor.account().spooled)
+            assert sums(processor.account()) == (20, 20)

@@ -33,6 +33,8 @@ class Tally:
     delivered: list[int] = dataclasses.field(default_factory=_by_priority)
     rejected: list[int] = dataclasses.field(default_factory=_by_priority)
     given_up: list[int] = dataclasses.field(default_factory=_by_priority)
+    too_large: list[int] = dataclasses.field(default_factory=_by_priority)  # to be kept
+    too_late: list[int] = dataclasses.field(default_factory=_by_priority)  # after the end
     doubtful: int = 0  # had to be sent again, although the receiver may have had them
     too_many: int = 0  # urgent ones that were not written through: they came too fast
     too_slow: int = 0  # ... the disk was too slow for the application to wait for it
@@ -69,6 +71,8 @@ def account_of(
     reasons = {
         "no room in memory": dropped_before,
         "given up: no receiver and no disk": tally.given_up,
+        "not taken, and too large to be kept": tally.too_large,
+        "after the end": tally.too_late,
         "no room in the spool": counts.evicted,
         "too old": counts.expired,
         "damaged on disk": counts.corrupt,

@@ -13,6 +13,7 @@ from opentelemetry.trace import StatusCode
 from otel_briefing import stack_traces
 from otel_briefing.events import Event, FailureSite, Frame, LogEvent, Raised, SpanEvent
 from otel_briefing.telemetry.fast_record import BriefingLogRecord
+from otel_briefing.telemetry.priority import severity_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +60,7 @@ class Adapter:
         scope = readable.instrumentation_scope
         return LogEvent(
             time_ns=_sane(record.timestamp or record.observed_timestamp),
-            severity=record.severity_number.value if record.severity_number is not None else 0,
+            severity=severity_of(record.severity_number),
             body=_text(record.body),
             logger=scope.name if scope else "",
             service=self._service(readable.resource),

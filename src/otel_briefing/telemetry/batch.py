@@ -30,7 +30,7 @@ from otel_briefing.telemetry import child_exit, guard
 from otel_briefing.telemetry.batch_metrics import BatchMetrics, sdk_metrics
 from otel_briefing.telemetry.keeping import KeepingExporter
 from otel_briefing.telemetry.lanes import HIGHEST, Lanes
-from otel_briefing.telemetry.priority import URGENT, priority_of
+from otel_briefing.telemetry.priority import URGENT, priority_of, severity_of
 from otel_briefing.telemetry.seen_counter import SeenCounter
 from otel_briefing.telemetry.wakeup import Wakeup
 
@@ -201,6 +201,7 @@ class LaneWorker:
         self._shutdown_timeout_exceeded = False
         self.keeper = exporter if isinstance(exporter, KeepingExporter) else None
         if self.keeper is not None:
+            self.keeper.insists = True
             self.keeper.pressed = lambda: len(self) * 2 > max_queue_size
         self._begin()
         if watch:
@@ -241,7 +242,7 @@ class LaneWorker:
             return
         record = data.log_record
         number = record.severity_number
-        severity = number._value_ if number is not None else 0
+        severity = severity_of(number)
         attributes = record.attributes
         # The dict behind bounded attributes: their own look-up raises and catches for a miss.
         priority = priority_of(severity, getattr(attributes, "_dict", attributes))
@@ -394,7 +395,7 @@ class LaneWorker:
         if self.keeper is not None and self.keeper.let_go(data):
             return
         number = data.log_record.severity_number
-        severity = number._value_ if number is not None else 0
+        severity = severity_of(number)
         priority = priority_of(severity, data.log_record.attributes)
         with self._counting:
             self.dropped[severity] += 1

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from otel_briefing.telemetry.spool import Entry, Spool
 
 PATIENCE_S: Final = 0.1  # what is not delivered by then is better kept on disk
+MAX_LIVE: Final = 8  # parcels
 REPLAY_PER_S: Final = 2_000  # records, of what waits in the spool
 REPLAY_BYTES: Final = 1 << 20
 TEND_S: Final = 2.0
@@ -124,6 +125,11 @@ class Courier:
         busy_s = time.monotonic() - self._busy_since  # infinitely negative when it is not
         return max(0.0, PATIENCE_S - max(0.0, busy_s))
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether as much waits for it in memory as should."""
+        return len(self._live) > MAX_LIVE
+
     def withdraw(self, parcel: Parcel) -> None:
         """Forget a parcel that was not begun."""
         with suppress(ValueError):
@@ -147,8 +153,15 @@ class Courier:
     def lost(self) -> int:
         """How many records will never be delivered."""
         counts, tally = self._spool.counts, self._tally
-        columns = (tally.rejected, tally.given_up, counts.rejected, counts.evicted, counts.expired)
-        return sum(map(sum, columns))
+        by_us = (tally.rejected, tally.given_up, tally.too_large, tally.too_late)
+        in_spool = (
+            counts.rejected,
+            counts.evicted,
+            counts.expired,
+            counts.corrupt,
+            counts.vanished,
+        )
+        return sum(map(sum, by_us + in_spool))
 
     def stop(self, timeout_s: float) -> None:
         """Deliver what can be in that time, then end."""
@@ -270,8 +283,14 @@ class Courier:
         What failed and is not in the spool is left to the one who waits.
         """
         with parcel.lock:
+            if parcel.abandoned:
+                parcel.items = [item for item in parcel.items if item.seq is not None]
+                rejected = [(item, why) for item, why in rejected if item.seq is not None]
             self._settle(parcel.items, failed, rejected)
             parcel.failed = [item for item in failed if item.seq is None]
+            if parcel.last_try:
+                for item in parcel.failed:
+                    self._tally.too_large[item.priority] += 1
             parcel.settled.set()
 
     def _replay(self) -> None:

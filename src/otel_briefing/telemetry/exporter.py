@@ -20,8 +20,8 @@ from otel_briefing.telemetry.account import Account, Tally, account_of
 from otel_briefing.telemetry.courier import Courier
 from otel_briefing.telemetry.keeping import KeepingExporter
 from otel_briefing.telemetry.otlp import encode_origin, encode_record
-from otel_briefing.telemetry.parcel import Item, Parcel, to_context
-from otel_briefing.telemetry.priority import priority_of
+from otel_briefing.telemetry.parcel import Item, Parcel, is_too_large, to_context
+from otel_briefing.telemetry.priority import priority_of, severity_of
 from otel_briefing.telemetry.sender import sender_for
 from otel_briefing.telemetry.spool import RETRY_S, Spool
 
@@ -65,7 +65,7 @@ class SpoolingLogExporter(KeepingExporter):
             spool, fsync_ms = _default_spool()
         self._spool = spool
         self._tally = Tally()
-        self._closed = False
+        self._closing = self._closed = False
         self._ends_at = math.inf
         self._window_ends = 0.0
         self._in_window = 0
@@ -138,37 +138,35 @@ class SpoolingLogExporter(KeepingExporter):
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
         """Deliver a batch, or keep it; FAILURE when neither could be."""
         items = [vars(record).get("_item") or self._take_plain(record) for record in batch]
-        if self._closed:
-            return self._keep_at_the_end(items)
-        lost = self._hand_over(items)
-        for item in lost:
-            self._tally.given_up[item.priority] += 1
+        lost = self._keep_last(items) if self._closing else self._hand_over(items)
         return LogRecordExportResult.FAILURE if lost else LogRecordExportResult.SUCCESS
 
     def _take_plain(self, record: ReadableLogRecord) -> Item:
-        number, attributes = record.log_record.severity_number, record.log_record.attributes
-        severity = number._value_ if number is not None else 0
+        severity = severity_of(record.log_record.severity_number)
+        attributes = record.log_record.attributes
         # The dict behind bounded attributes: their own look-up raises and catches for a miss.
         return self._take(record, priority_of(severity, getattr(attributes, "_dict", attributes)))
 
-    def _hand_over(self, items: list[Item]) -> list[Item]:
-        """See to it that all are delivered or in the spool; return what could not be."""
+    def _hand_over(self, items: list[Item]) -> bool:
+        """See to it that all are delivered or in the spool; tell whether some could not be."""
         pid = os.getpid()
+        give_up_at = math.inf if self.insists else time.monotonic() + LAST_TRY_S
         while items and not self._closed:
             parcel = Parcel(items)
             self._be_patient(parcel, self._courier.offer(parcel))
             patience_s = 0.0
             while not parcel.settled.wait(patience_s):
                 if os.getpid() != pid:  # in a greenlet that a forked child took over
-                    return []
+                    return False
                 if self._kept(parcel):
-                    return []
-                if self._given_up(parcel):
-                    return parcel.items
+                    return False
+                end_at = min(give_up_at, self._ends_at)
+                if self._given_up(parcel, end_at):
+                    return True
                 # Neither the receiver nor the disk takes them: nobody has room but the lanes.
-                patience_s = min(RETRY_S, max(0.01, self._ends_at - time.monotonic()))
+                patience_s = min(RETRY_S, max(0.01, end_at - time.monotonic()))
             items = parcel.failed
-        return self._unkept(items, hold=False)
+        return self._keep_last(items)
 
     def _be_patient(self, parcel: Parcel, patience_s: float) -> None:
         """Wait a little for a parcel, less where those that come after it have no room."""
@@ -189,14 +187,23 @@ class SpoolingLogExporter(KeepingExporter):
                 if not left:
                     self._courier.withdraw(parcel)
                     self._courier.wake()
-            return not left
+            if not left:
+                return True
+            # What is too large for the spool stays with the one who sends: it has one try.
+            parcel.last_try = all(map(is_too_large, left)) and not self._courier.is_crowded
+            return parcel.last_try
 
-    def _given_up(self, parcel: Parcel) -> bool:
-        """Take back, at the end, what can neither be kept nor be sent."""
+    def _given_up(self, parcel: Parcel, at: float) -> bool:
+        """Give up, when it is time, what can neither be kept nor be sent."""
         with parcel.lock:
-            if parcel.begun or time.monotonic() < self._ends_at:
+            if parcel.settled.is_set() or time.monotonic() < at:
                 return False
-            self._courier.withdraw(parcel)
+            parcel.abandoned = True
+            if not parcel.begun:
+                self._courier.withdraw(parcel)
+            for item in parcel.items:
+                if item.seq is None:
+                    self._tally.given_up[item.priority] += 1
             return True
 
     def _unkept(self, items: list[Item], *, hold: bool) -> list[Item]:
@@ -212,12 +219,13 @@ class SpoolingLogExporter(KeepingExporter):
                 item.seq = seq
         return [item for item in items if item.seq is None]
 
-    def _keep_at_the_end(self, items: list[Item]) -> LogRecordExportResult:
-        """Know that nothing can be done for records that come after the end."""
-        for item in items:
-            if item.seq is None:
-                self._tally.given_up[item.priority] += 1
-        return LogRecordExportResult.FAILURE
+    def _keep_last(self, items: list[Item]) -> bool:
+        """Leave to the next process what comes at the end; tell whether some could not be."""
+        self._spool.release([item.seq for item in items if item.seq is not None])
+        lost = self._unkept(items, hold=False)
+        for item in lost:
+            self._tally.too_late[item.priority] += 1
+        return bool(lost)
 
     def prepare_end(self) -> None:
         """Know that the end is near: from now on nothing that cannot be kept is waited for long."""
@@ -232,13 +240,15 @@ class SpoolingLogExporter(KeepingExporter):
 
     def shutdown(self, timeout_millis: float = 30_000) -> None:
         """Deliver what can be, leave the rest on disk, and end the exporter."""
-        if not self._closed:
+        if not self._closing:
             self.detach(timeout_millis)
             self._sender.close()
 
     def detach(self, timeout_millis: float = 30_000) -> None:
         """End, but leave the exporter to its owner."""
-        if not self._closed:
+        if not self._closing:
+            self._closing = True
+            self._ends_at = min(self._ends_at, time.monotonic() + LAST_TRY_S)
             self._courier.stop(min(EXIT_S, timeout_millis / 1e3))
             self._closed = True
             self._spool.close()

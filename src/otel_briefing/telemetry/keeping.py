@@ -20,8 +20,11 @@ class KeepingExporter(LogRecordExporter):
     """An exporter that takes urgent records before they are batched, and accounts for all.
 
     `pressed` tells whether little room is left where records wait for it; the processor puts its
-    own here.
+    own here. `insists`: `export` may wait for as long as neither the receiver nor the disk takes
+    anything, because whoever calls it holds what comes meanwhile.
     """
+
+    insists: bool = False
 
     pressed: Callable[[], bool] = staticmethod(lambda: False)
 

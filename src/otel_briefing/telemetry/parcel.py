@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Final
 from otel_briefing.exceptions import WireError
 from otel_briefing.telemetry.otlp import Origin
 from otel_briefing.telemetry.otlp_record import remember
+from otel_briefing.telemetry.spool_frames import MAX_PAYLOAD
 from otel_briefing.telemetry.threads import new_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RECORD_OVERHEAD: Final = 8  # bytes of a request beside the record: its tag and its size
+SPOOL_OVERHEAD: Final = 256  # of its frames
 _SIZE_BYTES: Final = 4
 
 _contexts: dict[Origin, bytes] = {}
@@ -40,8 +42,16 @@ class Parcel:
         self.items = items
         self.lock = new_lock()  # a greenlet and a real thread take it
         self.begun = False  # it is in the hands of the one who sends
+        self.abandoned = False  # nobody waits for it: what is not in the spool is given up
+        self.last_try = False  # nobody waits for it: what is not in the spool is lost if it fails
         self.failed: list[Item] = []  # what could not be sent now and is not in the spool
         self.settled = threading.Event()
+
+
+def is_too_large(item: Item) -> bool:
+    """Tell whether the spool refuses an item for its size."""
+    size = len(item.data) + len(item.origin.resource) + len(item.origin.scope)
+    return size > MAX_PAYLOAD - SPOOL_OVERHEAD
 
 
 def to_context(origin: Origin) -> bytes:

@@ -16,6 +16,15 @@ _BY_SEVERITY = (2,) + (1,) * 8 + (2,) * 4 + (3,) * 4 + (4,) * 4 + (5,) * 4
 URGENT = 4
 
 
+def severity_of(number: Any) -> int:
+    """Return a record's severity number, which may be the enumeration's or a bare one; 0 for none.
+
+    `_value_` is the documented attribute behind the slower property.
+    """
+    value = getattr(number, "_value_", number)
+    return value if type(value) is int else 0
+
+
 def priority_of(severity: int, attributes: Mapping[str, Any] | None = None) -> int:
     """Return the priority of a record: its `briefing.priority` if usable, else by severity."""
     if attributes:

@@ -12,7 +12,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from otel_briefing.telemetry import guard
 from otel_briefing.telemetry.adapt import Adapter, is_large, is_large_span, took_ns
-from otel_briefing.telemetry.priority import URGENT, priority_of
+from otel_briefing.telemetry.priority import URGENT, priority_of, severity_of
 from otel_briefing.telemetry.seen_counter import SeenCounter
 
 if TYPE_CHECKING:
@@ -86,9 +86,7 @@ class IssueLogProcessor(LogRecordProcessor):
         """Append a record that may matter; count the others."""
         try:
             record = log_record.log_record
-            number = record.severity_number
-            # `_value_` is the documented attribute behind the slower property.
-            severity = number._value_ if number is not None else 0
+            severity = severity_of(record.severity_number)
             self.seen.add(severity)
             if severity < self._min_severity or guard.is_ours():
                 return

@@ -55,6 +55,7 @@ class Shelf:
         self._open: list[Segment | None] = [None] * (HIGHEST + 1)
         self._keys = 0
         self._retry_at = 0.0
+        self._full = False  # so was the disk, the last time
 
     def __iter__(self) -> Iterator[Segment]:
         """Iterate over a copy, oldest first."""
@@ -69,7 +70,7 @@ class Shelf:
         size = _OVERHEAD + len(payload) + len(context)
         if (
             size <= frames.MAX_PAYLOAD
-            and not (self._retry_at and self._is_too_early())
+            and not (self._retry_at and self._is_too_early() and not self._replaces(priority))
             and (self.bytes + size <= self.room or self._make_room(priority, size))
         ):
             try:
@@ -80,6 +81,7 @@ class Shelf:
                     with suppress(OSError):
                         return self._append(priority, payload, context, size, hold)
                     self._fail()
+                self._full = error.errno in _FULL
                 self._retry_at = self._settings.monotonic() + RETRY_S
         self._counts.refused[priority] += 1
         return None
@@ -136,6 +138,10 @@ class Shelf:
         self.dirty.add(segment)
         self._counts.appended[priority] += count
         return seqs
+
+    def _replaces(self, priority: int) -> bool:
+        """Make room on a full disk for what is more urgent than something that is there."""
+        return self._full and self._evict_lowest(priority - 1)
 
     def _is_too_early(self) -> bool:
         if self._settings.monotonic() >= self._retry_at:
