@@ -230,7 +230,7 @@ def test_the_dashboard_is_the_snapshot_as_data():
     keys = (
         "schema_version timestamp valid_until page process processes hub versions door exporters "
         "system_health components_summary active_issues other_issues changes operations traffic "
-        "performance_metrics recommendations quick_actions drops not_known"
+        "performance_metrics recommendations quick_actions drops delivery not_known"
     )
     assert keys.split() == list(data)
     assert 12.5 == data["process"]["create_time"]
