@@ -97,8 +97,11 @@ class Courier:
             self._over.set()
 
     def before_fork(self) -> None:
-        """Let no attempt be under way, where that may crash the child; wait for that a little."""
-        self._forks.held = self._sender.minds_forks and self._sending.acquire(timeout=FORK_WAIT_S)
+        """Let no attempt be under way; wait for that a little.
+
+        gRPC may crash a child that was forked amid one, and a pool of connections be locked there.
+        """
+        self._forks.held = self._sending.acquire(timeout=FORK_WAIT_S)
 
     def after_fork_in_parent(self) -> None:
         """Go on."""

@@ -80,14 +80,12 @@ class Sender(Protocol):
     """Send OTLP bytes by an exporter; see `sender_for`.
 
     `timeout_s` is the exporter's own, `max_bytes` its largest request. A sender that does not
-    say why (`says_why`) sees only that an attempt failed: its answers are vague. One that
-    `minds_forks` may crash a child that was forked amid an attempt.
+    say why (`says_why`) sees only that an attempt failed: its answers are vague.
     """
 
     timeout_s: float
     max_bytes: int
     says_why: bool
-    minds_forks: bool
 
     def send(self, request: bytes, count: int, timeout_s: float) -> Answer:
         """Try once to send a request of `count` records. Never raises an Exception.
@@ -188,7 +186,6 @@ class _ExporterSender:
         self._closed = False
         self._pid = os.getpid()
         self.says_why = way.says_why
-        self.minds_forks = any(".proto.grpc" in c.__module__ for c in type(exporter).__mro__)
         self.timeout_s = _timeout_of(exporter)
         own = getattr(exporter, "_max_request_size", 0)
         self.max_bytes = min(own, MAX_BYTES) if isinstance(own, int) and own > 0 else MAX_BYTES
