@@ -20,11 +20,10 @@ from otel_briefing.events import FATAL, WARN, LogEvent
 from otel_briefing.issues.model import Ending, ProcessRun
 from otel_briefing.state import folder
 from otel_briefing.state.folder import find_root, find_state_dir
-from otel_briefing.telemetry import child_exit, delivery, guard, processors, threads
+from otel_briefing.telemetry import child_exit, guard, processors, threads
 from otel_briefing.telemetry.adapt import Adapter, is_large
 from otel_briefing.telemetry.crashes import Crash, CrashHooks
 from otel_briefing.telemetry.intake import Intake
-from otel_briefing.telemetry.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from otel_briefing.telemetry.account import Account
     from otel_briefing.telemetry.batch import PriorityBatchLogRecordProcessor
     from otel_briefing.telemetry.handler import BriefingLoggingHandler
+    from otel_briefing.telemetry.spool import Spool
 
 WARM_UP_AFTER_NS = 2_000_000_000  # what start-up need not wait for is loaded then
 STOP_S = 3.0  # the longest that the end of the process waits for the last page
@@ -318,10 +318,8 @@ class Pipeline:
         seen = [sum(column) for column in zip(*(log.seen.values() for log in self._logs))]  # noqa: B905
         drops = {f"analysis queue, priority {p}": n for p, n in self._intake.dropped.items()}
         drops.update(self._analyzer.lost if self._analyzer else {})
-        told = delivery.told_of(self.batches)
-        account = told.get("delivery", {})
-        self._under_way = bool(account.get("queued") or account.get("spooled"))
-        drops.update(told["drops"])
+        lost, delivery = self._delivery()
+        drops.update(lost)
         if guard.swallowed.total:
             drops["internal errors swallowed"] = guard.swallowed.total
         if self._unwatched:
@@ -333,12 +331,22 @@ class Pipeline:
             "seen": seen,
             "spans": sum(span.seen.values()[0] for span in self._spans),
             "drops": drops,
-            "not_known": [*told["not_known"], *self._not_known()],
-            "delivery": told.get("delivery", {}),
+            "not_known": self._not_known(),
+            "delivery": delivery,
             "door": dict(self.door),
             "exporters": list(self.exporters),
             "ending": self._ending,
         }
+
+    def _delivery(self) -> tuple[dict[str, int], dict[str, Any]]:
+        """Return what was lost on the way to a receiver, and where the rest is."""
+        if not self.batches:
+            return {}, {}
+        from otel_briefing.telemetry.delivery import told_of  # noqa: PLC0415  # see above
+
+        drops, told = told_of(self.batches)
+        self._under_way = bool(told.get("queued") or told.get("spooled"))
+        return drops, told
 
     def _not_known(self) -> list[str]:
         said: list[str] = []
@@ -539,6 +547,8 @@ def spool_of(
     config: EnhancedLoggingConfig, state_dir: Path | None = None, number: int = 1
 ) -> Spool:
     """Return a spool in the state directory; that of a second exporter stands beside the first."""
+    from otel_briefing.telemetry.spool import Spool  # noqa: PLC0415  # not without an exporter
+
     place = state_dir or find_state_dir(config.state_dir, _cwd())
     return Spool(
         place / ("spool" if number == 1 else f"spool-{number}"),

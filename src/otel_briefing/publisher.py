@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 FIRST_PAGE_S = 1.0  # nothing to say yet: the first page can wait until the program has started
 LOOK_AROUND_S = 30.0  # how often sources that were loaded since are looked at
 NO_SPANS_AFTER_NS = 10_000_000_000  # a program that ran shorter may have had no work yet
+ADOPTED_AFTER_NS = 5_000_000_000  # by then another process has what a dead one left
 ENDED_SHOWN_NS = 300_000_000_000  # for so long the end of one process among others is shown
 _DISTRIBUTIONS = (
     "otel-briefing",
@@ -166,7 +167,7 @@ class PagePublisher:
             traffic=_traffic([facts for _, facts in told], run, now_ns),
             moments=picture.moments,
             other_runs=others,
-            not_known=[*self._not_known(told), *_levels_not_seen()],
+            not_known=[*self._not_known(told, now_ns), *_levels_not_seen()],
             drops=_drops([facts for _, facts in told], picture.dropped),
             door=mine["door"],
             changes=self._changes(run.service),
@@ -204,7 +205,9 @@ class PagePublisher:
         ]
         return chosen, [p for p in [*living, *recent] if p.pid != chosen.pid]
 
-    def _not_known(self, told: list[tuple[ProcessRun, Mapping[str, Any]]]) -> list[str]:
+    def _not_known(
+        self, told: list[tuple[ProcessRun, Mapping[str, Any]]], now_ns: int
+    ) -> list[str]:
         """Join what the processes cannot see; what not all of them say is said with their names."""
         who: dict[str, list[ProcessRun]] = {}
         for process, facts in told:
@@ -212,9 +215,10 @@ class PagePublisher:
                 who.setdefault(str(sentence), []).append(process)
         for process in _without_spans(told):
             who.setdefault(_no_spans(process), []).append(process)
+        last_ns = max(process.ending.at_ns if process.ending else now_ns for process, _ in told)
         for process, facts in told:
-            if lost := _lost_in_memory(process, facts):
-                who.setdefault(lost, []).append(process)
+            for sentence in _delivery_of(process, facts, last_ns):
+                who.setdefault(sentence, []).append(process)
         said = []
         for sentence, processes in who.items():
             names = ", ".join(f"{p.service} pid {p.pid}" for p in processes[:3])
@@ -261,18 +265,23 @@ class PagePublisher:
         }
 
 
-def _lost_in_memory(process: ProcessRun, facts: Mapping[str, Any]) -> str:
-    """Say what a process that was killed had in memory when it was last heard of."""
-    if process.ending is None or process.ending.how != VANISHED:
-        return ""
-    queued = facts.get("delivery", {}).get("queued", {})
-    count = sum(queued.values())
-    return (
-        f"It was killed: up to {count:,} of its records that were in memory when it was last heard "
-        "of never left it, and those that it logged after that, but for what was urgent."
-        if facts.get("delivery")
-        else ""
-    )
+def _delivery_of(process: ProcessRun, facts: Mapping[str, Any], last_ns: int) -> list[str]:
+    """Say what is in the way of a process's records, and what a killed one took along.
+
+    What waited on the disk of one that ended well before the last is with its heirs.
+    """
+    told = facts.get("delivery")
+    if not told:
+        return []
+    inherited = process.ending is not None and last_ns - process.ending.at_ns > ADOPTED_AFTER_NS
+    said = [] if inherited else [str(text) for text in told["said"]]
+    if process.ending is not None and process.ending.how == VANISHED:
+        count = sum(told["queued"].values())
+        said.append(
+            f"It was killed: lost may be the {count:,} log records that waited in its memory when "
+            "it was last heard of, and what was not urgent of those it made after that."
+        )
+    return said
 
 
 def _without_spans(told: list[tuple[ProcessRun, Mapping[str, Any]]]) -> list[ProcessRun]:

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from otel_briefing.telemetry.batch import PriorityBatchLogRecordProcessor
 
 
-def told_of(batches: Iterable[PriorityBatchLogRecordProcessor]) -> dict[str, Any]:
-    """Return `drops` by reason, whole sentences in `not_known`, and the `delivery` in numbers.
+def told_of(
+    batches: Iterable[PriorityBatchLogRecordProcessor],
+) -> tuple[dict[str, int], dict[str, Any]]:
+    """Return what was lost, by level and reason, and the delivery: numbers, sentences in `said`.
 
-    What came from a receiver stands behind a newline: it is its text, not ours.
+    The numbers are those of an `Account`. What came from a receiver stands behind a newline: it is
+    its text, not ours.
     """
     drops: dict[str, int] = {}
     said: list[str] = []
@@ -39,8 +42,8 @@ def told_of(batches: Iterable[PriorityBatchLogRecordProcessor]) -> dict[str, Any
             _add(drops, f"{level} records, refused by the receiver", count)
         said += _sentences(account.spooled, facts[-1])
     if not accounts:
-        return {"drops": drops, "not_known": said}
-    return {"drops": drops, "not_known": said, "delivery": {**total(accounts), "exporters": facts}}
+        return drops, {}
+    return drops, {**total(accounts), "exporters": facts, "said": said}
 
 
 def _add(drops: dict[str, int], name: str, count: int) -> None:
