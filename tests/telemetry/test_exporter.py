@@ -26,6 +26,8 @@ from otel_briefing.exceptions import BriefingError
 from otel_briefing.telemetry import courier, exporter
 from otel_briefing.telemetry.batch import PriorityBatchLogRecordProcessor
 from otel_briefing.telemetry.exporter import SpoolingLogExporter
+from otel_briefing.telemetry.otlp import Origin, join_request
+from otel_briefing.telemetry.parcel import Item, chunks
 from otel_briefing.telemetry.spool import Spool
 from otel_briefing.telemetry.spool_disk import Disk
 
@@ -547,3 +549,39 @@ def test_a_flush_is_not_true_when_the_spool_has_vanished(tmp_path):
             assert flushed is (len(endpoint.bodies()) == 20)
             wait_until(lambda: not processor.account().spooled)
             assert sums(processor.account()) == (20, 20)
+
+
+# --- how it is sent ------------------------------------------------------------------------------
+
+
+def test_live_records_pass_those_that_waited_and_these_come_at_a_rate(tmp_path, monkeypatch):
+    """After an outage: so many of the oldest, then nothing old for its time, and what is new."""
+    monkeypatch.setattr(courier, "REPLAY_PER_S", 0.001)  # the next ones not in this test
+    with Endpoint("http") as endpoint:
+        endpoint.stop()
+        with exporting(endpoint, tmp_path / "spool") as (logger, processor):
+            say(logger, *(f"old {number}" for number in range(700)))
+            wait_until(lambda: processor.account().spooled == {"INFO": 700})
+            endpoint.start()
+            wait_until(endpoint.bodies)
+            say(logger, "new")
+            wait_until(lambda: "new" in endpoint.bodies())
+            arrived = endpoint.bodies()
+    assert arrived[:-1] == [f"old {number}" for number in range(len(arrived) - 1)]
+    assert len(arrived) - 1 == courier.REPLAY_ITEMS
+
+
+def test_requests_stay_below_the_limit():
+    """Cut in order; what is too large by itself goes alone."""
+    origin = Origin(b"r" * 100, b"s" * 50)
+    items = [Item(2, origin, b"x" * size) for size in (100, 300, 400, 2_000, 10, 10)]
+    cut = list(chunks(items, 900))
+    assert [[len(item.data) for item in chunk] for chunk in cut] == [
+        [100, 300],
+        [400],
+        [2_000],
+        [10, 10],
+    ]
+    for chunk in cut:
+        request = join_request((item.origin, item.data) for item in chunk)
+        assert len(request) <= 900 or len(chunk) == 1

@@ -307,7 +307,7 @@ class Courier:
         finally:
             self._settle(items, failed, rejected)
         hurried = self._flushes or self._stop_at < math.inf
-        pause_s = len(items) / REPLAY_PER_S if not hurried else 0.0
+        pause_s = (len(items) - len(failed)) / REPLAY_PER_S if not hurried else 0.0
         self._replay_at = time.monotonic() + (pause_s if items else RETRY_S)
 
     def _item_of(self, entry: Entry) -> Item | None:
