@@ -30,6 +30,7 @@ from otel_briefing.telemetry.otlp import Origin, join_request
 from otel_briefing.telemetry.parcel import Item, chunks
 from otel_briefing.telemetry.spool import Spool
 from otel_briefing.telemetry.spool_disk import Disk
+from otel_briefing.telemetry.suspicion import REPLAY_ITEMS
 
 INFO, WARN, ERROR = SeverityNumber.INFO, SeverityNumber.WARN, SeverityNumber.ERROR
 LONG_S = 30
@@ -568,7 +569,7 @@ def test_live_records_pass_those_that_waited_and_these_come_at_a_rate(tmp_path, 
             wait_until(lambda: "new" in endpoint.bodies())
             arrived = endpoint.bodies()
     assert arrived[:-1] == [f"old {number}" for number in range(len(arrived) - 1)]
-    assert len(arrived) - 1 == courier.REPLAY_ITEMS
+    assert len(arrived) - 1 == REPLAY_ITEMS
 
 
 def test_requests_stay_below_the_limit():
