@@ -6,7 +6,6 @@ from __future__ import annotations
 import atexit
 import importlib
 import os
-import sys
 import threading
 import time
 import weakref
@@ -17,8 +16,8 @@ from otel_briefing import stack_traces
 from otel_briefing.briefing.status_tracker import SystemStatusTracker
 from otel_briefing.engine import TICK_S, Engine
 from otel_briefing.events import FATAL, WARN, LogEvent
-from otel_briefing.issues.model import Ending, ProcessRun
-from otel_briefing.state import folder
+from otel_briefing.issues.model import Ending
+from otel_briefing.state import folder, this_run
 from otel_briefing.state.folder import find_root, find_state_dir
 from otel_briefing.telemetry import child_exit, guard, processors, threads
 from otel_briefing.telemetry.adapt import Adapter, is_large
@@ -89,15 +88,15 @@ class Pipeline:
         """
         config = self.config
         self._making = threads.new_lock()  # the analysis thread asks too: never the lock of `stop`
-        cwd = _cwd()
+        cwd = this_run.working_directory()
         state_dir = find_state_dir(config.state_dir, cwd)
         self._intake = Intake(config.analysis_queue_size)
         self._analyzer: IssueAnalyzer | None = None
-        self.run = _this_run(cwd)._replace(family=family or os.urandom(8).hex())
+        self.run = this_run.describe(cwd)._replace(family=family or os.urandom(8).hex())
         self._store: SharedStore | None = None
         self._hub: Hub | None = None
         self._with_hub, self._forked = hub, bool(family)
-        self._namespace = _resource_attributes().get("service.namespace", "")
+        self._namespace = this_run.resource_attributes().get("service.namespace", "")
         self._place = (state_dir, find_root(cwd))
         self._publisher: PagePublisher | None = None
         self._early: list[Deltas] = []  # what came before the store was worth its making
@@ -500,56 +499,13 @@ class _Fork:
                 pipeline.after_fork(*self._held.value)
 
 
-def _cwd() -> Path:
-    try:
-        return Path.cwd()
-    except OSError:  # somebody has removed it
-        return Path(os.sep)
-
-
-def _this_run(cwd: Path) -> ProcessRun:
-    """Describe this process as far as the interpreter knows; cheap enough for start-up."""
-    words = sys.orig_argv
-    attributes = _resource_attributes()
-    service = os.environ.get("OTEL_SERVICE_NAME") or attributes.get("service.name", "")
-    return ProcessRun(
-        pid=os.getpid(),
-        service=service or _name_of(words),
-        command=" ".join([Path(words[0]).name, *words[1:]])[:300] if words else "",
-        cwd=str(cwd),
-        started_ns=time.time_ns(),
-        environment=attributes.get("deployment.environment.name", ""),
-        version=attributes.get("service.version", ""),
-        parent_pid=os.getppid(),
-    )
-
-
-def _resource_attributes() -> dict[str, str]:
-    pairs = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(",")
-    split = (pair.partition("=") for pair in pairs if "=" in pair)
-    return {key.strip(): value.strip() for key, _, value in split}
-
-
-def _name_of(words: list[str]) -> str:
-    """Name a program without a service name: its script or module."""
-    names = iter(words[1:])
-    for word in names:
-        if word == "-m":
-            return next(names, "python").partition(".")[0]
-        if word == "-c":
-            return "python -c"
-        if not word.startswith("-"):
-            return Path(word).stem if Path(word).stem != "__main__" else Path(word).parent.name
-    return "python"
-
-
 def spool_of(
     config: EnhancedLoggingConfig, state_dir: Path | None = None, number: int = 1
 ) -> Spool:
     """Return a spool in the state directory; that of a second exporter stands beside the first."""
     from otel_briefing.telemetry.spool import Spool  # noqa: PLC0415  # not without an exporter
 
-    place = state_dir or find_state_dir(config.state_dir, _cwd())
+    place = state_dir or find_state_dir(config.state_dir, this_run.working_directory())
     return Spool(
         place / ("spool" if number == 1 else f"spool-{number}"),
         prepare=lambda: folder.prepare(place),
