@@ -9,7 +9,6 @@ import os
 import threading
 import time
 import weakref
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otel_briefing import stack_traces
@@ -26,6 +25,7 @@ from otel_briefing.telemetry.intake import Intake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from otel_briefing.config import EnhancedLoggingConfig
     from otel_briefing.issues.analyzer import IssueAnalyzer
