@@ -79,13 +79,11 @@ class Attempt(NamedTuple):
 class Sender(Protocol):
     """Send OTLP bytes by an exporter; see `sender_for`.
 
-    `timeout_s` is the exporter's own, `max_bytes` its largest request. A sender that does not
-    say why (`says_why`) sees only that an attempt failed: its answers are vague.
+    `timeout_s` is the exporter's own, `max_bytes` its largest request.
     """
 
     timeout_s: float
     max_bytes: int
-    says_why: bool
 
     def send(self, request: bytes, count: int, timeout_s: float) -> Answer:
         """Try once to send a request of `count` records. Never raises an Exception.
@@ -106,8 +104,6 @@ class Sender(Protocol):
 
 class Way(Protocol):
     """How one kind of exporter sends. Its errors are answers too."""
-
-    says_why: bool
 
     def attempt(self, request: bytes, timeout_s: float) -> Attempt:
         """Try once. What it raises counts as RETRY."""
@@ -185,7 +181,6 @@ class _ExporterSender:
         self._deputy = Deputy()
         self._closed = False
         self._pid = os.getpid()
-        self.says_why = way.says_why
         self.timeout_s = _timeout_of(exporter)
         own = getattr(exporter, "_max_request_size", 0)
         self.max_bytes = min(own, MAX_BYTES) if isinstance(own, int) and own > 0 else MAX_BYTES
@@ -252,8 +247,6 @@ class _Result:
 
 class _ByExport:
     """By `export()`, which hides what happened: it may be anything."""
-
-    says_why = False
 
     def __init__(self, exporter: Any) -> None:
         self._exporter = exporter

@@ -25,8 +25,8 @@ STATUS_ATTRIBUTE = "rpc.response.status_code"
 
 _OWN_CONNECTION = ("grpc.use_local_subchannel_pool", 1)
 
-# These say nothing about the data: whatever the exporter was told, they are tried again.
 _OF_ANYTHING = {"INTERNAL", "UNKNOWN"}  # OTLP would have these data dropped
+# These say nothing about the data: whatever the exporter was told, they are tried again.
 _ALWAYS_RETRYABLE = {"CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "UNAVAILABLE"}
 _RETRYABLE = _ALWAYS_RETRYABLE | {"ABORTED", "OUT_OF_RANGE", "DATA_LOSS"}
 _BARRED = {"UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED"}
@@ -61,8 +61,6 @@ def way_for(exporter: Any) -> GrpcWay | None:
 
 class GrpcWay:
     """Call the receiver, and judge what comes back."""
-
-    says_why = True
 
     def __init__(self, exporter: Any) -> None:
         self._exporter = exporter

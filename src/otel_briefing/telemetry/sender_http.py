@@ -74,8 +74,6 @@ def way_for(exporter: Any) -> HttpWay | None:
 class HttpWay:
     """Post a request, and judge what comes back."""
 
-    says_why = True
-
     def __init__(self, client: _ByTransport | _BySession) -> None:
         self._client = client
         self._stale = False
