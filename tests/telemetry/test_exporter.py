@@ -27,6 +27,7 @@ from otel_briefing.telemetry import courier, exporter
 from otel_briefing.telemetry.batch import PriorityBatchLogRecordProcessor
 from otel_briefing.telemetry.exporter import SpoolingLogExporter
 from otel_briefing.telemetry.otlp import Origin, join_request
+from otel_briefing.telemetry.otlp_read import read_records
 from otel_briefing.telemetry.parcel import Item, chunks
 from otel_briefing.telemetry.spool import Spool
 from otel_briefing.telemetry.spool_disk import Disk
@@ -586,3 +587,23 @@ def test_requests_stay_below_the_limit():
     for chunk in cut:
         request = join_request((item.origin, item.data) for item in chunk)
         assert len(request) <= 900 or len(chunk) == 1
+
+
+def test_urgent_records_of_two_loggers_keep_their_scopes(tmp_path):
+    """What is remembered of the last one is not taken for the next."""
+    with Endpoint("http") as endpoint:
+        endpoint.stop()
+        with exporting(endpoint, tmp_path / "spool") as (_, processor):
+            provider = LoggerProvider(shutdown_on_exit=False)
+            provider.add_log_record_processor(processor)
+            for number in range(6):
+                name = "ab"[number % 2]
+                say(provider.get_logger(name), name, severity=ERROR)
+            wait_until(lambda: processor.account().spooled == {"ERROR": 6})
+            endpoint.start()
+            wait_until(lambda: processor.account().delivered == {"ERROR": 6})
+            found = read_records(endpoint.last.data)
+    assert [record.log_record.body for record in found] == [
+        record.instrumentation_scope.name for record in found
+    ]
+    assert {record.log_record.body for record in found} == {"a", "b"}

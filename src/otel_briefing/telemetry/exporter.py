@@ -19,7 +19,7 @@ from otel_briefing.telemetry import guard
 from otel_briefing.telemetry.account import Account, Tally, account_of
 from otel_briefing.telemetry.courier import Courier
 from otel_briefing.telemetry.keeping import KeepingExporter
-from otel_briefing.telemetry.otlp import encode_origin, encode_record
+from otel_briefing.telemetry.otlp import Origin, encode_origin, encode_record
 from otel_briefing.telemetry.parcel import Item, Parcel, is_too_large, to_context
 from otel_briefing.telemetry.priority import priority_of, severity_of
 from otel_briefing.telemetry.sender import sender_for
@@ -69,6 +69,8 @@ class SpoolingLogExporter(KeepingExporter):
         self._ends_at = math.inf
         self._window_ends = 0.0
         self._in_window = 0
+        # The last resource and scope, and what they come to in bytes.
+        self._known: tuple[Any, Any, Origin, bytes] = (self, self, Origin(b"", b""), b"")
         self._slow_until = 0.0
         self._sender = sender_for(exporter)
         self._courier = Courier(self._sender, self._spool, self._tally)
@@ -106,9 +108,14 @@ class SpoolingLogExporter(KeepingExporter):
         elif now < self._slow_until:
             self._tally.too_slow += 1
         else:
-            item = self._take(record, priority)
-            context = to_context(item.origin)
-            item.seq = self._spool.append(priority, item.data, context, hold=True)
+            resource, scope = record.resource, record.instrumentation_scope
+            known = self._known  # one look at it: other threads put theirs there
+            if known[0] is not resource or known[1] is not scope:
+                origin = encode_origin(resource, scope)
+                known = self._known = (resource, scope, origin, to_context(origin))
+            item = Item(priority, known[2], encode_record(record))
+            self._tally.taken[priority] += 1
+            item.seq = self._spool.append(priority, item.data, known[3], hold=True)
             vars(record)["_item"] = item
             if time.monotonic() - now > SLOW_S:
                 self._slow_until = now + SLOW_PAUSE_S

@@ -83,8 +83,8 @@ def encode(  # noqa: PLR0917  # on the path of a log call: a frame is not built 
     marker: bytes, kind: int, number: int, time_ns: int, context: int, payload: bytes
 ) -> bytes:
     """Return the bytes of a frame."""
-    rest = _pack_checked(len(payload), number, time_ns, context, kind) + payload
-    return marker + _pack_crc(crc32(rest)) + rest
+    head = _pack_checked(len(payload), number, time_ns, context, kind)
+    return b"".join((marker, _pack_crc(crc32(payload, crc32(head))), head, payload))
 
 
 def encode_acks(indexes: Iterable[int]) -> bytes:
