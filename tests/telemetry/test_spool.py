@@ -22,6 +22,7 @@ from otel_briefing.exceptions import StateError
 from otel_briefing.telemetry import spool_aside, spool_frames, spool_keeper
 from otel_briefing.telemetry.spool import RETRY_S, Spool
 from otel_briefing.telemetry.spool_disk import Disk
+from otel_briefing.telemetry.spool_segment import LOOK_NS
 
 CONTEXT = b"resource and scope"
 HOUR_NS = 3600 * 10**9
@@ -564,11 +565,13 @@ def test_acknowledgements_that_cannot_be_written_hold_in_memory(tmp_path):
 
 
 def test_a_vanished_directory_is_made_anew(tmp_path):
-    """What was in it is counted; what comes after is kept."""
-    spool = make(tmp_path)
+    """What was in it is counted; what comes after it was noticed, soon after, is kept."""
+    clock = Clock()
+    spool = make(tmp_path, clock=clock)
     fill(spool, 10)
     fill(spool, 3, priority=5)
     shutil.rmtree(tmp_path / "spool")
+    clock.now_ns += LOOK_NS
     assert spool.append(3, b"after", CONTEXT) is not None
     assert (10, 3) == (spool.counts.vanished[3], spool.counts.vanished[5])
     assert [b"after"] == drain(spool)
@@ -607,6 +610,7 @@ def test_a_file_of_the_program_is_never_written_to(tmp_path):
     with victim.open("wb") as file:
         for fd in fds:
             os.dup2(file.fileno(), fd)
+    fill(spool, 1)
     payloads = fill(spool, 2, priority=4)
     spool.tend()
     spool.close()

@@ -14,6 +14,7 @@ class Disk:
 
     open_file = staticmethod(os.open)
     write = staticmethod(os.write)
+    seek = staticmethod(os.lseek)
     truncate = staticmethod(os.ftruncate)
     stat_file = staticmethod(os.fstat)
     close = staticmethod(os.close)

@@ -30,6 +30,7 @@ DONE: Final = 0  # acknowledged, or lost
 WAITING: Final = 1
 OUT: Final = 2  # in somebody's hands
 
+LOOK_NS: Final = 250_000_000  # how often a file that is written is looked for by its inode
 SEQ_BITS: Final = 20  # of a sequence number: the index; above it, the key of the segment
 MAX_SEGMENT_BYTES: Final = 16 << 20  # more is not read of a file
 _INDEX_MASK: Final = (1 << SEQ_BITS) - 1
@@ -63,6 +64,7 @@ class Segment:
         self.priority = name.priority
         self._marker = name.marker
         self._sync_each = False
+        self._most_bytes = 0  # up to which `append_known` does it
         self.size = size
         self.states = bytearray()
         self.adopted = bool(size)
@@ -73,6 +75,7 @@ class Segment:
         self.stale = False  # what was read is to be read again
         self._fd = -1
         self._inode = 0
+        self._seen_ns = 0  # when it was last looked whether the file is there
         self._numbers: dict[bytes, int] = {}  # contexts, written
         self.unload()
 
@@ -83,9 +86,10 @@ class Segment:
         """Whether entries may be appended."""
         return self._fd >= 0
 
-    def create(self, disk: Disk, *, sync_each: bool) -> None:
+    def create(self, disk: Disk, segment_bytes: int, *, sync_each: bool) -> None:
         """Create the file; with `sync_each`, each append waits for the medium. Raises OSError."""
         self._sync_each = sync_each
+        self._most_bytes = 0 if sync_each else segment_bytes
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
         self._fd = disk.open_file(self.path, flags, 0o600)
         self._inode = disk.stat_file(self._fd).st_ino
@@ -111,6 +115,36 @@ class Segment:
             and self.is_there(disk)
         )
 
+    def append_known(  # noqa: PLR0917  # the path of a log call
+        self, disk: Disk, payload: bytes, context: bytes, time_ns: int, size: int, hold: bool
+    ) -> int | None:
+        """Do what `append` does where few calls will do; None, and nothing done, if not.
+
+        That is where all is as it was at the entry before. `size` is what it takes at most. A file
+        that somebody removes is noticed within `LOOK_NS`.
+        """
+        fd, index, number = self._fd, len(self.states), self._numbers.get(context)
+        if (
+            number is None
+            or self.size + size > self._most_bytes
+            or index >= MAX_ENTRIES
+            or not 0 <= time_ns - self._seen_ns < LOOK_NS
+        ):
+            return None
+        try:
+            if disk.seek(fd, 0, os.SEEK_CUR) != self.size:
+                return None  # whoever got our number for a file of its own stands elsewhere in it
+        except OSError:
+            return None
+        frame = encode(self._marker, ENTRY, index, time_ns, number, payload)
+        written = disk.write(fd, frame)
+        if written != len(frame):
+            self._write_rest(disk, frame, written)
+        self.size += len(frame)
+        self.states.append(OUT if hold else WAITING)
+        self.newest_ns = time_ns
+        return self.key << SEQ_BITS | index
+
     def append(self, disk: Disk, payload: bytes, context: bytes, time_ns: int, hold: bool) -> int:
         """Write an entry; return its sequence number. Raises OSError; then nothing is appended."""
         marker, index, number = self._marker, len(self.states), self._numbers.get(context)
@@ -122,7 +156,7 @@ class Segment:
         if self._sync_each:
             disk.sync_file(self._fd)
         self.states.append(OUT if hold else WAITING)
-        self.newest_ns = time_ns
+        self.newest_ns = self._seen_ns = time_ns  # `takes` was asked just before
         return self.key << SEQ_BITS | index
 
     def append_many(

@@ -87,12 +87,18 @@ class Shelf:
         return None
 
     def _append(self, priority: int, payload: bytes, context: bytes, size: int, hold: bool) -> int:
+        disk, now_ns = self._disk, self._time_ns()
         segment = self._open[priority]
-        if segment is None or not segment.takes(self._disk, size, self._segment_bytes):
-            segment = self._renew(priority)
-        before = segment.size
+        seq = None
         try:
-            seq = segment.append(self._disk, payload, context, self._time_ns(), hold)
+            if segment is not None:
+                before = segment.size
+                seq = segment.append_known(disk, payload, context, now_ns, size, hold)
+            if segment is None or seq is None:
+                if segment is None or not segment.takes(disk, size, self._segment_bytes):
+                    segment = self._renew(priority)
+                before = segment.size
+                seq = segment.append(disk, payload, context, now_ns, hold)
         except BaseException:  # also a signal handler's, at any point: what is written is unknown
             self._seal(priority)
             raise
@@ -176,7 +182,7 @@ class Shelf:
         name = frames.Name(priority, self._time_ns(), os.urandom(frames.MARKER_BYTES))
         segment = self.add(self.settle(), name)
         try:
-            segment.create(self._disk, sync_each=self._settings.sync_each)
+            segment.create(self._disk, self._segment_bytes, sync_each=self._settings.sync_each)
         except OSError:
             self._segments.pop(segment.key)
             raise
