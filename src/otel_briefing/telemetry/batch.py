@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry._logs import LogRecord
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach, detach, set_value
 from opentelemetry.metrics import get_meter_provider
-from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs import ReadableLogRecord, ReadWriteLogRecord
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExportResult
 from opentelemetry.sdk.resources import Resource
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from opentelemetry.metrics import MeterProvider
-    from opentelemetry.sdk._logs import ReadWriteLogRecord
     from opentelemetry.sdk._logs.export import LogRecordExporter
 
     from otel_briefing.telemetry.account import Account
@@ -120,7 +119,7 @@ class PriorityBatchLogRecordProcessor(BatchLogRecordProcessor):
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         """Append a record to its lane."""
         try:
-            self._batch_processor.emit(readable(log_record))
+            self._batch_processor.emit(log_record)
         except Exception:  # noqa: BLE001  # an exception here reaches the app's log call
             guard.swallow(__name__)
 
@@ -236,7 +235,7 @@ class LaneWorker:
     # The application's threads.
 
     def emit(self, data: Any) -> None:
-        """Append a record; wake the worker when it is urgent or a batch is full."""
+        """Append a record, or what stands for it; wake the worker if it is urgent or many wait."""
         if threading.get_ident() == self._exporting or guard.is_ours():
             self.suppressed += 1  # the exporter's own words about its export would feed it
             return
@@ -250,9 +249,10 @@ class LaneWorker:
         if self._shutdown:
             self._on_dropped(data, "already_shutdown")
             return
-        if priority >= URGENT and self.keeper is not None:
-            self.keeper.keep(data, priority)
-        waiting = self._lanes.put(data, priority)
+        kept = self.keeper.keep(data, priority) if priority >= URGENT and self.keeper else None
+        if kept is None and isinstance(data, ReadWriteLogRecord):
+            kept = readable(data)
+        waiting = self._lanes.put(kept or data, priority)
         if priority >= URGENT or waiting >= self._max_export_batch_size:
             self._wakeup.wake()
         if self._ended:  # just now: nobody would come for it

@@ -28,7 +28,7 @@ from otel_briefing.telemetry.spool import RETRY_S, Spool
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from opentelemetry.sdk._logs import ReadableLogRecord
+    from opentelemetry.sdk._logs import ReadableLogRecord, ReadWriteLogRecord
     from opentelemetry.sdk._logs.export import LogRecordExporter
 
 LOOK_S: Final = 0.02  # how often it is looked whether there is room for more
@@ -93,8 +93,8 @@ class SpoolingLogExporter(KeepingExporter):
 
     # The thread of a log call.
 
-    def keep(self, record: ReadableLogRecord, priority: int) -> None:
-        """Write an urgent record to the spool before it is batched.
+    def keep(self, record: ReadWriteLogRecord, priority: int) -> Item | None:
+        """Write an urgent record to the spool before it is batched; return it as it is there.
 
         When this returns it survives a kill, unless too many come (`STORM_PER_S`), the disk is slow
         or refuses: then it is kept like the others, with its batch.
@@ -105,54 +105,50 @@ class SpoolingLogExporter(KeepingExporter):
         self._in_window += 1
         if self._in_window > STORM_PER_S:
             self._tally.too_many += 1
-        elif now < self._slow_until:
+            return None
+        if now < self._slow_until:
             self._tally.too_slow += 1
-        else:
-            resource, scope = record.resource, record.instrumentation_scope
-            known = self._known  # one look at it: other threads put theirs there
-            if known[0] is not resource or known[1] is not scope:
-                origin = encode_origin(resource, scope)
-                known = self._known = (resource, scope, origin, to_context(origin))
-            item = Item(priority, known[2], encode_record(record))
-            self._tally.taken[priority] += 1
-            item.seq = self._spool.append(priority, item.data, known[3], hold=True)
-            vars(record)["_item"] = item
-            if time.monotonic() - now > SLOW_S:
-                self._slow_until = now + SLOW_PAUSE_S
+            return None
+        resource, scope = record.resource, record.instrumentation_scope
+        known = self._known  # one look at it: other threads put theirs there
+        if known[0] is not resource or known[1] is not scope:
+            origin = encode_origin(resource, scope)
+            known = self._known = (resource, scope, origin, to_context(origin))
+        data = encode_record(record)
+        seq = self._spool.append(priority, data, known[3], hold=True)
+        if time.monotonic() - now > SLOW_S:
+            self._slow_until = now + SLOW_PAUSE_S
+        if seq is None:
+            return None
+        self._tally.taken[priority] += 1
+        return Item(priority, known[2], data, seq)
 
-    def let_go(self, record: ReadableLogRecord) -> bool:
-        """Tell whether a record that will not be exported is in the spool; it goes out from there.
+    def let_go(self, entry: Any) -> bool:
+        """Tell whether what will not be exported is in the spool; it goes out from there.
 
         If it is not, whoever asks has to count it: it is lost.
         """
-        item = vars(record).get("_item")
-        if item is None:
+        if type(entry) is not Item or entry.seq is None:
             return False
-        if item.seq is None:
-            self._tally.taken[item.priority] -= 1
-            return False
-        self._spool.release([item.seq])
+        self._spool.release([entry.seq])
         return True
-
-    def _take(self, record: ReadableLogRecord, priority: int) -> Item:
-        origin = encode_origin(record.resource, record.instrumentation_scope)
-        item = Item(priority, origin, encode_record(record))
-        self._tally.taken[priority] += 1
-        return item
 
     # Whoever batches.
 
-    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
+    def export(self, batch: Sequence[ReadableLogRecord | Item]) -> LogRecordExportResult:
         """Deliver a batch, or keep it; FAILURE when neither could be."""
-        items = [vars(record).get("_item") or self._take_plain(record) for record in batch]
+        items = [entry if type(entry) is Item else self._take(entry) for entry in batch]
         lost = self._keep_last(items) if self._closing else self._hand_over(items)
         return LogRecordExportResult.FAILURE if lost else LogRecordExportResult.SUCCESS
 
-    def _take_plain(self, record: ReadableLogRecord) -> Item:
+    def _take(self, record: Any) -> Item:
         severity = severity_of(record.log_record.severity_number)
         attributes = record.log_record.attributes
         # The dict behind bounded attributes: their own look-up raises and catches for a miss.
-        return self._take(record, priority_of(severity, getattr(attributes, "_dict", attributes)))
+        priority = priority_of(severity, getattr(attributes, "_dict", attributes))
+        origin = encode_origin(record.resource, record.instrumentation_scope)
+        self._tally.taken[priority] += 1
+        return Item(priority, origin, encode_record(record))
 
     def _hand_over(self, items: list[Item]) -> bool:
         """See to it that all are delivered or in the spool; tell whether some could not be."""

@@ -11,7 +11,7 @@ from opentelemetry.sdk._logs.export import LogRecordExporter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from opentelemetry.sdk._logs import ReadableLogRecord
+    from opentelemetry.sdk._logs import ReadWriteLogRecord
 
     from otel_briefing.telemetry.account import Account
 
@@ -29,15 +29,15 @@ class KeepingExporter(LogRecordExporter):
     pressed: Callable[[], bool] = staticmethod(lambda: False)
 
     @abstractmethod
-    def keep(self, record: ReadableLogRecord, priority: int) -> None:
-        """Take an urgent record on the thread of its log call; it is exported later all the same.
+    def keep(self, record: ReadWriteLogRecord, priority: int) -> Any:
+        """Take an urgent record on the thread of its log call; never raises, never waits long.
 
-        Never raises, and never waits long.
+        Returns what is to be exported in its place, None when it is not kept.
         """
 
     @abstractmethod
-    def let_go(self, record: ReadableLogRecord) -> bool:
-        """Tell whether a record that will not be exported is kept, and so not lost."""
+    def let_go(self, entry: Any) -> bool:
+        """Tell whether what will not be exported, a record or one's place, is kept: not lost."""
 
     @property
     @abstractmethod

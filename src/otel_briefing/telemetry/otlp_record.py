@@ -17,7 +17,7 @@ from opentelemetry.attributes import BoundedAttributes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from opentelemetry.sdk._logs import ReadableLogRecord
+    from opentelemetry.sdk._logs import ReadableLogRecord, ReadWriteLogRecord
 
 MAX_CACHED = 4_096  # entries of each cache
 MAX_CACHED_SIZE = 512  # characters: what is longer is encoded every time
@@ -35,7 +35,7 @@ _fixed64 = struct.Struct("<BQ").pack
 _double = struct.Struct("<Bd").pack
 
 
-def encode_record(record: ReadableLogRecord) -> bytes:
+def encode_record(record: ReadableLogRecord | ReadWriteLogRecord) -> bytes:
     """Return the bytes of one record's `LogRecord` message.
 
     Never raises. Safe for any thread; takes no lock.
@@ -86,7 +86,7 @@ def remember(cache: dict[Any, Any], key: Any, value: Any) -> None:
     cache[key] = value
 
 
-def _encode(readable: ReadableLogRecord) -> bytes:
+def _encode(readable: ReadableLogRecord | ReadWriteLogRecord) -> bytes:
     record = readable.log_record
     parts = []
     if record.timestamp:
@@ -110,7 +110,7 @@ def _encode(readable: ReadableLogRecord) -> bytes:
         dropped = attributes.dropped
         attributes = attributes._dict
     else:
-        dropped = readable.dropped_attributes
+        dropped = attributes.dropped if isinstance(attributes, BoundedAttributes) else 0
     if attributes:
         _add_attributes(parts, iter(attributes.items()))
     if dropped > 0:

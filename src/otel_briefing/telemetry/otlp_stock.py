@@ -19,7 +19,7 @@ from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord as LogRecordMessage
-from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs import ReadableLogRecord, ReadWriteLogRecord
 from opentelemetry.sdk.resources import Resource
 
 from otel_briefing.telemetry.otlp_record import (
@@ -52,7 +52,7 @@ _BLANK: dict[str, Any] = {
 }
 
 
-def encode_record(readable: ReadableLogRecord) -> bytes:
+def encode_record(readable: ReadableLogRecord | ReadWriteLogRecord) -> bytes:
     """Return the bytes of one record's `LogRecord` message. Never raises. Safe for any thread."""
     record = copy.copy(readable.log_record)
     record.body = _mended(record.body, BODY_ROOM)
