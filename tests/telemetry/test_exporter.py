@@ -133,6 +133,23 @@ def test_an_urgent_record_is_on_disk_before_the_call_returns(endpoint, tmp_path)
     assert endpoint.bodies() == ["broken"]
 
 
+def test_while_the_receiver_is_away_an_urgent_record_stays_on_disk(endpoint, tmp_path):
+    """It waits in no lane and wakes nobody, and is there when the receiver is back."""
+    endpoint.stop()
+    with exporting(endpoint, tmp_path / "spool") as (logger, processor):
+        say(logger, "first", severity=ERROR)
+        wait_until(lambda: processor.delivery()["trouble"])
+        worker = processor._batch_processor
+        wait_until(lambda: not len(worker))
+        worker._lanes.put = None  # whoever calls it fails
+        say(logger, "second", severity=ERROR)
+        assert processor.account().spooled == {"ERROR": 2}
+        assert processor.account().emitted == {"ERROR": 2}
+        endpoint.start()
+        wait_until(lambda: processor.account().delivered == {"ERROR": 2})
+    assert sorted(endpoint.bodies()) == ["first", "second"]
+
+
 def test_what_a_process_leaves_the_next_one_delivers(endpoint, tmp_path):
     """The end does not wait for a receiver that is down; what waited goes out from the next."""
     endpoint.stop()

@@ -28,7 +28,7 @@ from opentelemetry.sdk.resources import Resource
 
 from otel_briefing.telemetry import child_exit, guard
 from otel_briefing.telemetry.batch_metrics import BatchMetrics, sdk_metrics
-from otel_briefing.telemetry.keeping import KeepingExporter
+from otel_briefing.telemetry.keeping import TAKEN_OVER, KeepingExporter
 from otel_briefing.telemetry.lanes import HIGHEST, Lanes
 from otel_briefing.telemetry.priority import URGENT, priority_of, severity_of
 from otel_briefing.telemetry.seen_counter import SeenCounter
@@ -250,6 +250,10 @@ class LaneWorker:
             self._on_dropped(data, "already_shutdown")
             return
         kept = self.keeper.keep(data, priority) if priority >= URGENT and self.keeper else None
+        if kept is TAKEN_OVER:
+            self._metrics.submitted(1)
+            self._metrics.exported(1, None)
+            return
         if kept is None and isinstance(data, ReadWriteLogRecord):
             kept = readable(data)
         waiting = self._lanes.put(kept or data, priority)

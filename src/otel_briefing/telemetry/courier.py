@@ -128,6 +128,10 @@ class Courier:
         busy_s = time.monotonic() - self._busy_since  # infinitely negative when it is not
         return max(0.0, PATIENCE_S - max(0.0, busy_s))
 
+    def is_away(self, now: float) -> bool:
+        """Tell whether the receiver takes nothing at this time, by the monotonic clock."""
+        return self._failures > 0 or now - self._busy_since > PATIENCE_S
+
     @property
     def is_crowded(self) -> bool:
         """Whether as much waits for it in memory as should."""

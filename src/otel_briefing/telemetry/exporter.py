@@ -18,7 +18,7 @@ from opentelemetry.sdk._logs.export import LogRecordExportResult
 from otel_briefing.telemetry import guard
 from otel_briefing.telemetry.account import Account, Tally, account_of
 from otel_briefing.telemetry.courier import Courier
-from otel_briefing.telemetry.keeping import KeepingExporter
+from otel_briefing.telemetry.keeping import TAKEN_OVER, KeepingExporter
 from otel_briefing.telemetry.otlp import Origin, encode_origin, encode_record
 from otel_briefing.telemetry.parcel import Item, Parcel, is_too_large, to_context
 from otel_briefing.telemetry.priority import priority_of, severity_of
@@ -93,11 +93,12 @@ class SpoolingLogExporter(KeepingExporter):
 
     # The thread of a log call.
 
-    def keep(self, record: ReadWriteLogRecord, priority: int) -> Item | None:
+    def keep(self, record: ReadWriteLogRecord, priority: int) -> Any:
         """Write an urgent record to the spool before it is batched; return it as it is there.
 
         When this returns it survives a kill, unless too many come (`STORM_PER_S`), the disk is slow
-        or refuses: then it is kept like the others, with its batch.
+        or refuses: then it is kept like the others, with its batch. While the receiver is away it
+        is left in the spool, from where it goes out when that is back.
         """
         now = time.monotonic()
         if now >= self._window_ends:
@@ -115,13 +116,14 @@ class SpoolingLogExporter(KeepingExporter):
             origin = encode_origin(resource, scope)
             known = self._known = (resource, scope, origin, to_context(origin))
         data = encode_record(record)
-        seq = self._spool.append(priority, data, known[3], hold=True)
+        hold = not self._courier.is_away(now)
+        seq = self._spool.append(priority, data, known[3], hold=hold)
         if time.monotonic() - now > SLOW_S:
             self._slow_until = now + SLOW_PAUSE_S
         if seq is None:
             return None
         self._tally.taken[priority] += 1
-        return Item(priority, known[2], data, seq)
+        return Item(priority, known[2], data, seq) if hold else TAKEN_OVER
 
     def let_go(self, entry: Any) -> bool:
         """Tell whether what will not be exported is in the spool; it goes out from there.

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk._logs.export import LogRecordExporter
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadWriteLogRecord
 
     from otel_briefing.telemetry.account import Account
+
+TAKEN_OVER: Final = object()  # what was kept goes out from there
 
 
 class KeepingExporter(LogRecordExporter):
@@ -32,7 +34,8 @@ class KeepingExporter(LogRecordExporter):
     def keep(self, record: ReadWriteLogRecord, priority: int) -> Any:
         """Take an urgent record on the thread of its log call; never raises, never waits long.
 
-        Returns what is to be exported in its place, None when it is not kept.
+        Returns what is to be exported in its place, `TAKEN_OVER` when nothing is to be exported,
+        None when it is not kept.
         """
 
     @abstractmethod
