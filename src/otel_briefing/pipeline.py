@@ -11,7 +11,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from otel_briefing import stack_traces
+from otel_briefing import debugging, stack_traces
 from otel_briefing.briefing.status_tracker import SystemStatusTracker
 from otel_briefing.engine import TICK_S, Engine
 from otel_briefing.events import FATAL, WARN, LogEvent
@@ -24,12 +24,14 @@ from otel_briefing.telemetry.crashes import Crash, CrashHooks
 from otel_briefing.telemetry.intake import Intake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from otel_briefing.config import EnhancedLoggingConfig
+    from otel_briefing.debugging.attachments import Attachments
     from otel_briefing.issues.analyzer import IssueAnalyzer
     from otel_briefing.issues.deltas import Deltas
+    from otel_briefing.issues.findings import Finding
     from otel_briefing.publisher import PagePublisher
     from otel_briefing.state.hub import Hub
     from otel_briefing.state.store import SharedStore
@@ -101,6 +103,7 @@ class Pipeline:
         self._publisher: PagePublisher | None = None
         self._early: list[Deltas] = []  # what came before the store was worth its making
         self._ending: Ending | None = None
+        self._attachments: Attachments | None = None
         self._warm = False
         self._engine = Engine(
             self._intake,
@@ -176,6 +179,33 @@ class Pipeline:
         found = (batch.account() for batch in self.batches)
         return [account for account in found if account is not None]
 
+    def keep_finding(self, finding: Finding, report: Sequence[str]) -> Path | None:
+        """Have a debugging tool's finding written, and tied to the issues of its time.
+
+        Returns where it will stand; None when there is no room for it.
+        """
+        if self._stopped:
+            return None
+        from otel_briefing.briefing import finding_files  # noqa: PLC0415  # rarely asked for
+        from otel_briefing.debugging.attachments import Attachments  # noqa: PLC0415
+
+        with self._making:
+            if self._attachments is None:
+                self._attachments = Attachments(self._place[0])
+            kept = self._attachments.offer(finding._replace(service=self.run.service), report)
+        return finding_files.path_of(self._place[0], finding.id) if kept else None
+
+    def _attach_findings(self, *, news: bool) -> bool:
+        if self._attachments is None:
+            return False
+        with guard.guarded(__name__):
+            folder.prepare(self._place[0])
+            now_ns = time.time_ns()
+            return self._attachments.settle(
+                lambda: self.store.picture(now_ns).issues, now_ns, news=news
+            )
+        return False
+
     def _load(self, names: tuple[str, ...] = _HEAVY) -> None:
         """Import what is heavy, never across a fork: a child could not finish it, nor import it."""
         if names not in self._loaded:
@@ -247,7 +277,8 @@ class Pipeline:
         new = deltas is not None and (
             deltas.changed or any(tally.count for tally in deltas.issues.values())
         )
-        if self._store is None and not (new or self._warm):
+        found = self._attachments is not None and self._attachments.waiting
+        if self._store is None and not (new or self._warm or found):
             if deltas is not None:
                 self._early.append(deltas)
             return False
@@ -256,7 +287,8 @@ class Pipeline:
         self._early.clear()
         if deltas is not None:
             self.store.apply(deltas)
-        return self.store.sync(urgent=new)
+        changed = self.store.sync(urgent=new)
+        return self._attach_findings(news=changed or new) or changed
 
     def due(self, changed: bool) -> bool:
         """Tell whether a page must be written now."""
@@ -321,6 +353,8 @@ class Pipeline:
         drops.update(lost)
         if guard.swallowed.total:
             drops["internal errors swallowed"] = guard.swallowed.total
+        if self._attachments is not None and self._attachments.refused:
+            drops["findings of debugging tools"] = self._attachments.refused
         if self._unwatched:
             drops["all of children that were forked while we were being loaded"] = self._unwatched
         suppressed = sum(handler.suppressed for handler in self._handlers)
@@ -555,6 +589,7 @@ def start(config: EnhancedLoggingConfig) -> Pipeline:
             _current = Pipeline(config)
             _current.start()
             processors.live_sink = current
+            debugging.live_keeper = current
         return _current
 
 

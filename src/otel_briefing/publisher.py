@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from otel_briefing.briefing.finding_files import FindingFiles
 from otel_briefing.briefing.render_clock import RenderClock
 from otel_briefing.briefing.service import live
 from otel_briefing.briefing.writer import PageWriter
@@ -71,6 +72,7 @@ class PagePublisher:
         self._started = time.monotonic()
         self._number = 0
         self._writer: PageWriter | None = None
+        self._findings = FindingFiles(self._folder)
         self._around = Surroundings(self._root, self._folder, store.process.version)
         self._look_at = 0.0
         self.last_error = ""
@@ -152,6 +154,9 @@ class PagePublisher:
         picture = self._store.picture(now_ns)
         mine = self._facts()
         self._tracker.update_from(picture.components)
+        attached = self._findings.by_issue()
+        for issue in picture.issues:
+            issue.findings = attached.get(issue.id, ())
         members = self._store.members
         told = self._told(members, mine)
         run, others = self._watched(picture.issues, now_ns)

@@ -99,5 +99,5 @@ def _key(issue: SystemIssue, snapshot: Snapshot) -> tuple[object, ...]:
     return (
         *(issue.state, issue.priority, issue.count, issue.last_seen, issue.trend, issue.title),
         *(issue.impacts, issue.readings, issue.passing_trace, issue.cause_id, issue.symptom_ids),
-        *(issue.over, issue.changes, snapshot.run.ending),
+        *(issue.over, issue.changes, issue.findings, snapshot.run.ending),
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_briefing.briefing import safety
+from otel_briefing.briefing import finding_files, safety
 from otel_briefing.briefing.issue_block import issue_full
 from otel_briefing.briefing.page import Lines, Page, SourceLine, no_source
-from otel_briefing.briefing.wording import clock, iso, share
+from otel_briefing.briefing.wording import clock, iso, share, span
 
 if TYPE_CHECKING:
     from otel_briefing.issues.model import Snapshot, SystemIssue
@@ -17,6 +17,7 @@ _FRAMES = 60
 _MESSAGES = 100
 _EXEMPLARS = 50
 _IMPACTS = 100
+_FINDINGS = 5
 _TEXT_CHARS = 2_000
 
 
@@ -43,6 +44,7 @@ def render_issue(
     _texts(issue, lines)
     _impacts(issue, lines)
     _examples(issue, page, lines)
+    _findings(issue, page, lines)
     return f"{lines}\n"
 
 
@@ -125,3 +127,21 @@ def _examples(issue: SystemIssue, page: Page, lines: Lines) -> None:
         lines.say(f"- {' · '.join([at, *ids, *frame])}")
         if exemplar.text:
             lines.quote(exemplar.text, _TEXT_CHARS)
+
+
+def _findings(issue: SystemIssue, page: Page, lines: Lines) -> None:
+    """Say what debugging tools found while this was open; the whole of it is in their files."""
+    if not issue.findings:
+        return
+    _section(lines, "Findings of debugging tools")
+    for found in issue.findings[:_FINDINGS]:
+        ended, took = page.clock(found.ended_ns), span(found.ended_ns - found.started_ns)
+        where = f"{finding_files.FOLDER}/{found.id}.json"
+        lines.say(
+            f"- {lines.name(found.tool)} of {lines.name(found.name)}, {ended}, "
+            f"over {took}; {safety.quiet(found.tie)}. All of it: `{where}`, one folder up"
+        )
+        for line in found.summary:
+            lines.quote(line)
+    if len(issue.findings) > _FINDINGS:
+        lines.say(f"- {len(issue.findings) - _FINDINGS:,} earlier ones in that folder")

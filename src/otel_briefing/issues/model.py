@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import datetime as dt
 
     from otel_briefing.events import FailureSite, Frame
+    from otel_briefing.issues.findings import AttachedFinding
 
 PRIORITIES = ("HIGH", "MEDIUM", "LOW")
 
@@ -141,6 +142,7 @@ class SystemIssue:
     changes: tuple[str, ...] = ()  # since the last good run of its service
     peer: str = ""  # whom the call that failed went to
     over: bool = False  # it came often, and has not come for much longer than was usual
+    findings: tuple[AttachedFinding, ...] = ()  # of debugging tools, the latest first
 
 
 class Operation(NamedTuple):

@@ -42,6 +42,11 @@ def new_rlock() -> Any:
     return _real("RLock")()
 
 
+def current_ident() -> int:
+    """Return the number of the real thread that this runs on."""
+    return int(_real("get_ident")())
+
+
 class Flag:
     """Something that happens once, and that others wait for."""
 
