@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The miner finds what varies, keeps what does not, and stays small."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +29,14 @@ def test_lines_of_another_shape_are_another_template():
     miner = TemplateMiner()
     assert miner.add("disk sda1 is full").id != miner.add("disk sda1 was mounted by root").id
     assert miner.add("connection to db lost").id != miner.add("session of user expired").id
+
+
+def test_what_is_no_text_is_refused():
+    """The error says what was found, and nothing was counted."""
+    miner = TemplateMiner()
+    with pytest.raises(TypeError, match="text must be a string, found b'x'"):
+        miner.add(b"x")
+    assert miner.add("x").count == 1
 
 
 def test_an_empty_line_is_a_template_too():

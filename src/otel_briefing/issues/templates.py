@@ -43,7 +43,13 @@ class TemplateMiner:
         self.evicted = 0
 
     def add(self, text: str) -> Template:
-        """Count `text` to the template it belongs to, made anew when none is alike."""
+        """Count `text` to the template it belongs to, made anew when none is alike.
+
+        Raises:
+            TypeError: it is no string.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"text must be a string, found {text!r}"[:500])
         words = text.split()[:_MAX_WORDS]
         masked = [mask(word) for word in words]
         key = (len(words), masked[0] if masked else "")

@@ -57,19 +57,19 @@ def _records(accounts: list[Account]) -> Iterator[Observation]:
     for level in LEVELS[1:]:
         for outcome in _OUTCOMES:
             count = sum(getattr(account, outcome).get(level, 0) for account in accounts)
-            yield _observe(count, level, "outcome", outcome)
+            yield _observe(count, level, "briefing.outcome", outcome)
         reasons = {why for account in accounts for why in account.dropped}
         for why in sorted(reasons):
             count = sum(account.dropped.get(why, {}).get(level, 0) for account in accounts)
-            yield _observe(count, level, "outcome", f"dropped: {why}")
+            yield _observe(count, level, "briefing.outcome", f"dropped: {why}")
 
 
 def _waiting(accounts: list[Account]) -> Iterator[Observation]:
     for level in LEVELS[1:]:
         for place, name in _PLACES.items():
             count = sum(getattr(account, name).get(level, 0) for account in accounts)
-            yield _observe(count, level, "place", place)
+            yield _observe(count, level, "briefing.place", place)
 
 
 def _observe(count: int, level: str, key: str, value: str) -> Observation:
-    return Observation(count, {"briefing.level": level, f"briefing.{key}": value})
+    return Observation(count, {"briefing.level": level, key: value})
