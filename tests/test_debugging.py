@@ -632,17 +632,15 @@ def test_the_findings_stand_in_the_issues_own_file(tmp_path):
     priced = next(name for title, name in ids.items() if "no price" in title)
     settled = next(name for title, name in ids.items() if "LookupError" in title)
 
-    def asked(issue_id):
+    def ask(*words):
+        command = ["otel-briefing", "issue", *words]
         shown = subprocess.run(
-            ["otel-briefing", "issue", issue_id],
-            env=env,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
+            command, env=env, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
         )
-        return shown.stdout.partition("## Findings of debugging tools")[2]
+        return shown.stdout
+
+    def asked(issue_id):
+        return ask(issue_id).partition("## Findings of debugging tools")[2]
 
     profile, allocations = asked(priced), asked(settled)
     path = Path(done.stdout.strip())
@@ -653,3 +651,5 @@ def test_the_findings_stand_in_the_issues_own_file(tmp_path):
     assert "allocations of settling" in allocations
     assert rules.RAISED in allocations
     assert "hunter2" not in allocations + path.read_text()
+    (told,) = json.loads(ask(priced, "--json"))["findings"]
+    assert told == f"profile of quoting; {rules.SEEN}: {path}"

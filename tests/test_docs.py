@@ -24,9 +24,18 @@ TIMEOUT_S = 60
 SOURCE = ROOT / "src" / "otel_briefing"
 
 # How many blocks of a page are shown and not run: each says why, in a comment before it.
-NOT_RUN: dict[str, int] = {}
+NOT_RUN = {"guide.md": 5}
 # Pages that are spoken of and not written yet. An entry that exists fails the test.
-PAGES_TO_COME: set[str] = set()
+PAGES_TO_COME = {
+    "alerts.md",
+    "configuration.md",
+    "dashboard.md",
+    "language.md",
+    "leaks.md",
+    "memory.md",
+    "performance-monitor.md",
+    "status.md",
+}
 
 PROGRAMS = [program for page in PAGES for program in programs_of(page)]
 YAML_BLOCKS = [b for page in PAGES for b in blocks_of(page) if b.language == "yaml"]

@@ -321,6 +321,8 @@ def _table(issues: list[dict[str, Any]], *, why: bool) -> str:
 
 
 def _issue(args: argparse.Namespace) -> int:
+    from otel_briefing.faces.queries import findings_of  # noqa: PLC0415 (the others do without it)
+
     page = read_page(_state_dir(args))
     if not page.exists:
         return _fail(args, _no_page(page), NOTHING_LIVE)
@@ -331,6 +333,8 @@ def _issue(args: argparse.Namespace) -> int:
     text = page.issue_text(issue_id)
     found = (issue for issue in page.all_issues if issue.get("id") == issue_id)
     facts = next(found, {"id": issue_id})
+    if findings := findings_of(page.folder, issue_id):
+        facts = {**facts, "findings": findings}
     if args.json:
         _print_json({**facts, "markdown": text, "alive": page.alive})
     else:

@@ -7,6 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_briefing.briefing.finding_files import FindingFiles, path_of
 from otel_briefing.briefing.safety import inert
 from otel_briefing.faces.evidence import Inquiry
 from otel_briefing.issues.deltas import SECOND
@@ -34,6 +35,15 @@ class Change(NamedTuple):
     at_ns: int
     what: str
     text: str
+
+
+def findings_of(state_dir: Path, issue_id: str) -> list[str]:
+    """Return what debugging tools found while an issue was open: what, why here, and the file."""
+    found = FindingFiles(state_dir).by_issue().get(issue_id, ())
+    return [
+        inert(f"{one.tool} of {one.name}; {one.tie}: {path_of(state_dir, one.id)}", 1_000)
+        for one in found
+    ]
 
 
 class Queries:
