@@ -83,8 +83,7 @@ def test_the_hottest_function_is_the_one_that_takes_the_time(profiler):
     assert findings.hottest[0].frame.file.endswith("test_debugging.py")
     # The generator inside `spin` is a function of its own.
     assert findings.hottest[0].frame.function in {"spin", "<genexpr>"}
-    assert sum(hot.share for hot in findings.hottest) <= 1.01
-    assert findings.hottest[0].seconds <= findings.duration_s
+    assert sum(hot.share for hot in findings.hottest) <= 1.0001
     assert "spin" in findings.report
     assert findings.summary()[0].startswith("work at ")
 
@@ -225,6 +224,33 @@ def test_a_profile_function_that_took_over_is_given_back(profiler):
     assert kept is mine
     assert profilers.OVERTAKEN == findings.problem
     assert seen
+
+
+def test_a_block_that_ends_on_another_thread_says_so(profiler):
+    """The thread that it ends on keeps what it has; pyinstrument then leaves the other one."""
+    tool, entered, leave = profile_block(), threading.Event(), threading.Event()
+    left = []
+
+    def begin():
+        tool.__enter__()
+        entered.set()
+        assert leave.wait(30)
+        much()
+        left.append(sys.getprofile())
+
+    thread = threading.Thread(target=begin)
+    thread.start()
+    assert entered.wait(30)
+    findings = tool._findings
+    before = sys.getprofile()
+    tool.__exit__(None, None, None)
+    assert before is sys.getprofile()
+    leave.set()
+    thread.join(30)
+    assert profilers.MOVED == findings.problem
+    assert findings.is_complete
+    if profiler == "pyinstrument":
+        assert [None] == left
 
 
 def test_a_tool_that_fails_is_counted_and_the_block_goes_on(monkeypatch):
@@ -597,6 +623,14 @@ def test_a_running_system_keeps_the_findings(pipeline, tmp_path):
     assert findings.path.parent == tmp_path / "state" / "findings"
     assert ("kept", "profile", {}) == (data["name"], data["tool"], data["issues"])
     assert list(findings.summary()) == data["summary"]
+
+
+def test_what_is_not_kept_is_said_among_the_losses(pipeline):
+    """The page counts it, as it counts all that was dropped."""
+    kept = [pipeline.keep_finding(finding()._replace(id=f"f{n}"), []) for n in range(20)]
+    assert None in kept
+    lost = kept.count(None)
+    assert lost == pipeline._facts()["drops"]["findings of debugging tools"]
 
 
 def test_without_a_running_system_there_are_only_the_findings(tmp_path, monkeypatch):

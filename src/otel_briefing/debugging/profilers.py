@@ -16,6 +16,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from otel_briefing.stack_traces import to_frame
+from otel_briefing.telemetry import threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 TAKEN = "another profiler is active on this thread; only the duration was measured"
 OVERTAKEN = "another profiler took over while the block ran"
+MOVED = "the block ended on another thread than it began on; only the duration was measured"
 MAX_STACKS = 4_000  # different ones; the time of further ones is only counted
 _REPORT_ROWS = 30
 _ROUNDS = 50  # library code called by library code called by …: so deep that time is passed on
@@ -80,6 +82,7 @@ class SamplingProfiler:
 
     def __init__(self, interval_s: float) -> None:
         self._profiler = _folding_profiler(interval_s)
+        self._thread = threads.current_ident()
         self._ours: Any = None
 
     def start(self, caller: FrameType | None) -> str:
@@ -100,6 +103,9 @@ class SamplingProfiler:
 
     def stop(self, place: Frame) -> tuple[list[OwnTime], str, str]:
         """End; return the times, a report, and what is missing."""
+        if threads.current_ident() != self._thread:
+            self._profiler.is_left = True  # it ends itself when it is called the next time
+            return [], "", MOVED
         found = sys.getprofile()
         session = self._profiler.stop()
         others = sys.getprofile()  # of another task on this thread, that goes on sampling
@@ -115,7 +121,12 @@ def _folding_profiler(interval_s: float) -> Any:
     class Folding(pyinstrument.Profiler):
         """Its list of samples grows by a thousand a second: fold it before it gets long."""
 
+        is_left = False  # only its own thread can end it
+
         def _sampler_saw_call_stack(self, *sample: Any) -> None:
+            if self.is_left and self.is_running:
+                self.stop()
+                return
             super()._sampler_saw_call_stack(*sample)
             with contextlib.suppress(AttributeError):  # it is named otherwise: nothing is folded
                 records = self._active_session.frame_records  # type: ignore[union-attr]
@@ -176,6 +187,7 @@ class CallProfiler:
 
     def __init__(self) -> None:
         self._profile = cProfile.Profile()
+        self._thread = threads.current_ident()
         self._ours: Any = None
 
     def start(self, _caller: FrameType | None) -> str:
@@ -191,6 +203,8 @@ class CallProfiler:
 
     def stop(self, place: Frame) -> tuple[list[OwnTime], str, str]:
         """End; return the times, a report, and what is missing."""
+        if threads.current_ident() != self._thread:
+            return [], "", MOVED
         found = sys.getprofile()
         self._profile.create_stats()  # which ends it, as reading it does
         times, report = self._read(place) if self._profile.stats else ([], "")

@@ -108,10 +108,11 @@ class profile_block(BlockTool[ProfileFindings]):  # noqa: N801 - reads as a verb
             return
         findings.profiler = profiler.name
         times, findings.report, findings.problem = profiler.stop(findings.place)
-        whole = max(findings.duration_s, 1e-9)
+        # The profiler starts before the clock of the block and ends after it.
+        whole = max(findings.duration_s, sum(hot.seconds for hot in times), 1e-9)
         ranked = sorted(times, key=lambda hot: -hot.seconds)[:HOTTEST]
         findings.hottest = tuple(
-            HotFrame(hot.frame, hot.seconds, min(1.0, hot.seconds / whole), hot.mostly)
+            HotFrame(hot.frame, hot.seconds, hot.seconds / whole, hot.mostly)
             for hot in ranked
             if hot.seconds > 0
         )
