@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 WARM_UP_AFTER_NS = 2_000_000_000  # what start-up need not wait for is loaded then
 STOP_S = 3.0  # the longest that the end of the process waits for the last page
+MAX_SERVICES = 32  # names under which a process speaks, of which findings are tied to issues
 FORK_WAIT_S = 0.25  # longer than one of these takes
 # What the analysis thread needs and start-up does not wait for, small steps first.
 _HEAVY = (
@@ -104,6 +105,7 @@ class Pipeline:
         self._early: list[Deltas] = []  # what came before the store was worth its making
         self._ending: Ending | None = None
         self._attachments: Attachments | None = None
+        self._services = {self.run.service}  # a provider of the program's may name another
         self._warm = False
         self._engine = Engine(
             self._intake,
@@ -196,13 +198,13 @@ class Pipeline:
         return finding_files.path_of(self._place[0], finding.id) if kept else None
 
     def _attach_findings(self, *, news: bool) -> bool:
-        if self._attachments is None:
+        if self._attachments is None or self._attachments.is_idle:
             return False
         with guard.guarded(__name__):
             folder.prepare(self._place[0])
             now_ns = time.time_ns()
             return self._attachments.settle(
-                lambda: self.store.picture(now_ns).issues, now_ns, news=news
+                lambda: self.store.picture(now_ns).issues, self._services, now_ns, news=news
             )
         return False
 
@@ -286,6 +288,8 @@ class Pipeline:
             self.store.apply(early)
         self._early.clear()
         if deltas is not None:
+            if len(self._services) < MAX_SERVICES:
+                self._services.update(tally.facts.service for tally in deltas.issues.values())
             self.store.apply(deltas)
         changed = self.store.sync(urgent=new)
         return self._attach_findings(news=changed or new) or changed

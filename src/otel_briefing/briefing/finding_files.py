@@ -45,7 +45,7 @@ def path_of(state_dir: Path, name: str) -> Path:
 
 
 class FindingFiles:
-    """The findings below a state directory. For one thread; other processes may write, too."""
+    """The findings below a state directory. Threads and other processes may write and read, too."""
 
     def __init__(self, state_dir: Path) -> None:
         self.folder = state_dir / FOLDER
@@ -65,15 +65,17 @@ class FindingFiles:
 
     def by_issue(self) -> dict[str, tuple[AttachedFinding, ...]]:
         """Return what is attached to each issue, the latest first. Reads only what has changed."""
-        there = self._there()
-        self._read = {name: known for name, known in self._read.items() if name in there}
-        for name, (mtime_ns, size) in there.items():
-            if name not in self._read or self._read[name][0] != mtime_ns:
+        before, read = self._read, {}
+        for name, (mtime_ns, size) in self._there().items():
+            known = before.get(name)
+            if known is None or known[0] != mtime_ns:
                 found = _attached(self.folder / name) if size <= MAX_FILE_BYTES else {}
-                self._read[name] = mtime_ns, found
+                known = mtime_ns, found
+            read[name] = known
+        self._read = read
         attached: dict[str, list[AttachedFinding]] = {}
-        for name in sorted(self._read, reverse=True):
-            for issue_id, finding in self._read[name][1].items():
+        for name in sorted(read, reverse=True):
+            for issue_id, finding in read[name][1].items():
                 attached.setdefault(issue_id, []).append(finding)
         return {issue_id: tuple(found) for issue_id, found in attached.items()}
 

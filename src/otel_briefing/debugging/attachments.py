@@ -12,6 +12,7 @@ from otel_briefing.issues.findings import Finding, ties
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from otel_briefing.issues.model import SystemIssue
@@ -51,10 +52,23 @@ class Attachments:
         """Whether something is to be written at once."""
         return bool(self._new)
 
-    def settle(self, issues: Callable[[], list[SystemIssue]], now_ns: int, *, news: bool) -> bool:
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to write, now or later."""
+        return not (self._new or self._open)
+
+    def settle(
+        self,
+        issues: Callable[[], list[SystemIssue]],
+        services: AbstractSet[str],
+        now_ns: int,
+        *,
+        news: bool,
+    ) -> bool:
         """Write what is new, and what now belongs to other issues; tell whether anything was.
 
-        `news`: issues have come or moved since the last call.
+        `services` are the names under which this process speaks. `news`: issues have come or moved
+        since the last call.
         """
         self._open += [self._new.popleft() for _ in range(len(self._new))]
         due = [one for one in self._open if news or one.ties is None or _is_settled(one, now_ns)]
@@ -63,7 +77,7 @@ class Attachments:
         known = issues()
         written, still = False, [one for one in self._open if one not in due]
         for one in due:
-            found = ties(one.finding, known)
+            found = ties(one.finding, known, services)
             if found != one.ties:
                 try:
                     self._files.write(one.finding, one.report, found)

@@ -124,6 +124,7 @@ class BlockTool(ABC, Generic[F]):
         with _harmless(findings):
             findings.trace_id = trace_id()
             self._start(findings, caller)
+        findings.started_ns = time.time_ns()  # the block's time, without what starting took
         self._began = time.perf_counter()
         return findings
 

@@ -204,6 +204,8 @@ class CallProfiler:
     def stop(self, place: Frame) -> tuple[list[OwnTime], str, str]:
         """End; return the times, a report, and what is missing."""
         if threads.current_ident() != self._thread:
+            if sys.version_info >= (3, 12):  # there it belongs to no thread
+                self._profile.disable()
             return [], "", MOVED
         found = sys.getprofile()
         self._profile.create_stats()  # which ends it, as reading it does

@@ -11,6 +11,7 @@ from otel_briefing.issues.model import IssueState
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterable
+    from collections.abc import Set as AbstractSet
 
     from otel_briefing.events import Raised
     from otel_briefing.issues.model import SystemIssue
@@ -49,16 +50,20 @@ class AttachedFinding(NamedTuple):
     summary: tuple[str, ...]
 
 
-def ties(finding: Finding, issues: Iterable[SystemIssue]) -> dict[str, str]:
+def ties(
+    finding: Finding, issues: Iterable[SystemIssue], services: AbstractSet[str]
+) -> dict[str, str]:
     """Return the ids of the issues that a finding belongs to, each with why.
 
+    `services` are the names under which the process of the block speaks.
     The strongest reason decides: what left the block and what failed in its trace, else what was
     seen while it ran, else what was open. At most `MAX_TIES`, in the order given.
     """
     here = [i for i in issues if i.state is not IssueState.RESOLVED and i.history.here]
-    mine = [i for i in here if i.service == finding.service and _began_ns(i) <= finding.ended_ns]
+    own = [i for i in here if i.service in services]
+    mine = [i for i in own if _began_ns(i) <= finding.ended_ns]
     found = {i.id: SAME_TRACE for i in here if _shares_trace(i, finding)}
-    found |= {i.id: RAISED for i in here if _is_of(i, finding)}
+    found |= {i.id: RAISED for i in own if _is_of(i, finding)}
     found = found or {i.id: SEEN for i in mine if _last_ns(i) >= _floor(finding.started_ns)}
     found = found or dict.fromkeys((i.id for i in mine), OPEN)
     return dict(list(found.items())[:MAX_TIES])
@@ -68,8 +73,6 @@ def _is_of(issue: SystemIssue, finding: Finding) -> bool:
     """Say whether an issue is about the exception that left the block: type and place."""
     raised, site = finding.raised, issue.site
     if raised is None or site is None or _last_ns(issue) < _floor(finding.started_ns):
-        return False
-    if issue.service != finding.service:
         return False
     same = [r for r in site.chain if r.short_type == raised.short_type]
     return any(r.frames[:1] == raised.frames[:1] and r.frames for r in same)
