@@ -332,6 +332,14 @@ def test_an_allocation_in_a_library_counts_for_the_line_that_called_it():
     assert findings.sites[0].frame.file.endswith("test_debugging.py")
 
 
+def test_what_the_tools_allocate_is_not_among_the_sites():
+    """A profile of the same block makes objects by the thousand."""
+    with track_allocations(top=100) as memory, profile_block():
+        much()
+    tools = ("otel_briefing/", "pyinstrument/")
+    assert not [site for site in memory.sites if site.frame.file.startswith(tools)]
+
+
 def test_tracing_that_was_on_is_left_on_and_its_peak_alone():
     """The program's own peak is not set back, so a block below it has a peak of at least …."""
     tracemalloc.start()

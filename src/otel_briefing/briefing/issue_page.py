@@ -136,10 +136,10 @@ def _findings(issue: SystemIssue, page: Page, lines: Lines) -> None:
     _section(lines, "Findings of debugging tools")
     for found in issue.findings[:_FINDINGS]:
         ended, took = page.clock(found.ended_ns), span(found.ended_ns - found.started_ns)
-        where = f"{finding_files.FOLDER}/{found.id}.json"
+        named = f" of {lines.name(found.name)}" if safety.label(found.name) else ""
         lines.say(
-            f"- {lines.name(found.tool)} of {lines.name(found.name)}, {ended}, "
-            f"over {took}; {safety.quiet(found.tie)}. All of it: `{where}`, one folder up"
+            f"- {lines.name(found.tool)}{named}, {ended}, over {took}; {safety.quiet(found.tie)}. "
+            f"All of it: `{finding_files.FOLDER}/{found.id}.json`, one folder up"
         )
         for line in found.summary:
             lines.quote(line)

@@ -27,7 +27,7 @@ MAX_FRAMES = 32
 MAX_SITES = 100
 _SHOWN = 5
 _MB = 1_000_000
-_OURS = "otel_briefing/"
+_TOOLS = ("otel_briefing/", "pyinstrument/")
 
 
 class AllocationSite(NamedTuple):
@@ -58,8 +58,7 @@ class AllocationFindings(BlockFindings):
     def _lines(self) -> list[str]:
         at_least = "" if self.peak_is_exact else "at least "
         held, grown, peak = (
-            f"{count / _MB:.2f} MB"
-            for count in (self.current_bytes, self.grown_bytes, self.peak_bytes)
+            _size(count) for count in (self.current_bytes, self.grown_bytes, self.peak_bytes)
         )
         said = f"held at its end {held}, grown by {grown}, peak {at_least}{peak}"
         return [said, *map(_site_line, self.sites[:_SHOWN])]
@@ -227,10 +226,11 @@ def _sites() -> dict[Frame, tuple[int, int]]:
 
 
 def _site_of(stack: tracemalloc.Traceback) -> Frame | None:
-    """Return the program's innermost line, else the library's; None for what we allocate."""
+    """Return the program's innermost line, else the library's; None for what tools allocate."""
     frames = [to_frame(frame.filename, "", frame.lineno) for frame in stack]  # innermost last
     own = next((frame for frame in reversed(frames) if frame.in_app), None)
-    if own is None and any(frame.file.startswith(_OURS) for frame in frames):
+    looked_at = frames[-1:] if own else frames
+    if any(frame.file.startswith(_TOOLS) for frame in looked_at):
         return None
     return own or frames[-1]
 
@@ -247,4 +247,9 @@ def _growth(
 
 def _site_line(site: AllocationSite) -> str:
     where = f"{site.frame.file}:{site.frame.line}"
-    return f"+{site.grown_bytes / _MB:.2f} MB in {site.grown_blocks:+,} blocks at {where}"
+    return f"+{_size(site.grown_bytes)} in {site.grown_blocks:+,} blocks at {where}"
+
+
+def _size(count: int) -> str:
+    """Write a number of bytes so that small and large ones both read well."""
+    return f"{count / _MB:.2f} MB" if abs(count) >= _MB / 10 else f"{count / 1_000:.1f} kB"
