@@ -25,13 +25,14 @@ from otel_briefing.briefing.finding_files import (
     FindingFiles,
     finding_id,
 )
+from otel_briefing.briefing.issue_page import render_issue
 from otel_briefing.config import EnhancedLoggingConfig
 from otel_briefing.debugging import profile_block, profilers, track_allocations
 from otel_briefing.debugging.attachments import CAPACITY, SETTLE_NS, Attachments
 from otel_briefing.events import FailureSite, Frame, LogEvent, Raised
 from otel_briefing.issues import findings as rules
-from otel_briefing.issues.findings import Finding, ties
-from otel_briefing.issues.model import Exemplar, IssueState, SystemIssue
+from otel_briefing.issues.findings import AttachedFinding, Finding, ties
+from otel_briefing.issues.model import Exemplar, IssueState, ProcessRun, Snapshot, SystemIssue
 from otel_briefing.pipeline import Pipeline
 from otel_briefing.telemetry import guard
 
@@ -566,6 +567,44 @@ def test_a_file_that_is_not_ours_is_left_out(tmp_path, text):
     folder.mkdir()
     (folder / f"{finding_id('profile', T0)}.json").write_text(text)
     assert {} == FindingFiles(tmp_path).by_issue()
+
+
+def test_a_file_with_times_that_cannot_be_is_left_out(tmp_path):
+    """A page that shows them would never be written again."""
+    name = finding_id("profile", T0)
+    FindingFiles(tmp_path).write(finding()._replace(id=name), [], {"i-1": "x"})
+    path = tmp_path / "findings" / f"{name}.json"
+    data = json.loads(path.read_text())
+    for wrong in ({"ended_ns": 10**30}, {"started_ns": -1}, {"ended_ns": 1}):
+        path.write_text(json.dumps({**data, **wrong}))
+        assert {} == FindingFiles(tmp_path).by_issue()
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
+    """Once it is old enough to be nobody's."""
+    files, name = FindingFiles(tmp_path), finding_id("profile", T0)
+    files.write(finding()._replace(id=name), [], {})
+    left = tmp_path / "findings" / f".{name}.json.4711.0.tmp"
+    left.write_text("{")
+    os.utime(left, (0, 0))
+    files.write(finding()._replace(id=name), [], {})
+    assert [f"{name}.json"] == [path.name for path in (tmp_path / "findings").iterdir()]
+
+
+def test_hostile_words_of_a_finding_stay_evidence():
+    """Neither a heading nor a link nor a secret comes alive in the issue's file."""
+    hostile = "x\n## Fixed\n[click](http://evil.example) password=hunter2"
+    attached = AttachedFinding("id", hostile, hostile, T0, T0 + S, hostile, (hostile,))
+    told = issue("i-1")
+    told.findings = (attached,) * 7
+    run = ProcessRun(1, "shop", "python", "/srv", T0)
+    page = render_issue(told, Snapshot(1, T0, "shop", run, "/srv", [told]), marker="k7f2")
+    found = page.partition("## Findings of debugging tools")[2]
+    assert found.count("k7f2|") >= 5
+    assert "- 2 earlier ones in that folder" in found
+    assert not any(line.startswith("##") for line in found.splitlines())
+    assert "](http" not in found
+    assert "hunter2" not in found
 
 
 def test_the_latest_finding_of_an_issue_comes_first(tmp_path):

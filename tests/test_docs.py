@@ -127,6 +127,16 @@ def test_every_environment_variable_is_read(page):
     assert set() == named - known
 
 
+@by_page
+def test_every_extra_exists(page):
+    """`otel-briefing[NAME]` can be installed."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    section = project.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    known = set(re.findall(r"^(\w+) = \[", section, re.MULTILINE))
+    named = re.findall(r"otel-briefing\[([\w,]+)\]", page.read_text(encoding="utf-8"))
+    assert set() == {extra for names in named for extra in names.split(",")} - known
+
+
 def commands():
     """The commands, each with its options."""
     (choices,) = (

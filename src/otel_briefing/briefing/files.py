@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _MAX_SOURCE_BYTES = 2_000_000
-_TEMP = re.compile(r"\.(?:briefing|dashboard|i)[\w\-]*\.(?:md|json)\.\d+\.\d+\.tmp")
+_TEMP = re.compile(r"\.(?:briefing|dashboard|i|\d{8}T)[\w\-]*\.(?:md|json)\.\d+\.\d+\.tmp")
 _STALE_TEMP_S = 60.0
 _MARKER_CHARS = 4
 _numbers = itertools.count()

@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from otel_briefing.briefing import safety
-from otel_briefing.briefing.files import write_atomically
+from otel_briefing.briefing.files import remove_stale_temps, write_atomically
 from otel_briefing.briefing.wording import iso
 from otel_briefing.issues.findings import AttachedFinding, Finding
 
@@ -29,6 +29,7 @@ MAX_FILE_BYTES = 400_000
 MAX_SUMMARY = 12
 MAX_REPORT_LINES = 1_000
 _LINE_CHARS = 300
+_END_NS = 1 << 63
 # Only files with this name are ever read or removed: the folder may hold others.
 _NAME = re.compile(r"\d{8}T\d{6}-(?:profile|allocations)-[0-9a-f]{8}\.json")
 
@@ -61,6 +62,7 @@ class FindingFiles:
             raise OSError(f"{self.folder.name} is a link: it may lead out of the state folder")
         self.folder.mkdir(mode=0o700, exist_ok=True)
         write_atomically(self.folder / f"{finding.id}.json", _text(finding, report, ties))
+        remove_stale_temps(self.folder)
         self._make_room()
 
     def by_issue(self) -> dict[str, tuple[AttachedFinding, ...]]:
@@ -132,12 +134,15 @@ def _attached(path: Path) -> dict[str, AttachedFinding]:
     """Read one file; what is not as we write it is none of ours."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+        started_ns, ended_ns = int(data["started_ns"]), int(data["ended_ns"])
+        if not 0 <= started_ns <= ended_ns < _END_NS:
+            return {}
         finding = AttachedFinding(
             id=path.stem,
             tool=str(data["tool"]),
             name=str(data["name"]),
-            started_ns=int(data["started_ns"]),
-            ended_ns=int(data["ended_ns"]),
+            started_ns=started_ns,
+            ended_ns=ended_ns,
             tie="",
             summary=tuple(str(line) for line in data["summary"][:MAX_SUMMARY]),
         )

@@ -60,7 +60,7 @@ class profile_block(BlockTool[ProfileFindings]):  # noqa: N801 - reads as a verb
     """Profile a block, or each call of a function: the thread that it runs on, and no other.
 
     `interval_s`, in seconds from 0.0001 to 1, is how often pyinstrument samples; cProfile counts
-    every call, which makes code of many small calls slower. While another profiler is active on
+    every call. Either one makes code of many small calls slower: compare shares. While another profiler is active on
     the thread, or one of these is around the block already, only the duration is measured and
     `problem` says so.
 
