@@ -60,9 +60,9 @@ class profile_block(BlockTool[ProfileFindings]):  # noqa: N801 - reads as a verb
     """Profile a block, or each call of a function: the thread that it runs on, and no other.
 
     `interval_s`, in seconds from 0.0001 to 1, is how often pyinstrument samples; cProfile counts
-    every call. Either one makes code of many small calls slower: compare shares. While another profiler is active on
-    the thread, or one of these is around the block already, only the duration is measured and
-    `problem` says so.
+    every call. Either one makes code of many small calls slower: compare shares. While another
+    profiler is active on the thread, or one of these is around the block already, only the duration
+    is measured and `problem` says so.
 
     Raises:
         ValueError: the name is empty or no text, or the interval is out of range.
