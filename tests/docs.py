@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
 
 _FENCE = re.compile(r"^( *)(`{3,})(\w*)[^\n]*\n(.*?)^\1\2[ \t]*$", re.MULTILINE | re.DOTALL)
-_MARK = re.compile(r"<!-- (not run: \S.*?|continues) -->\s*\Z", re.DOTALL)
+_MARK = re.compile(r"<!-- (not run: \S(?:(?!-->).)*?|continues) -->\s*\Z", re.DOTALL)
 _INLINE = re.compile(r"(`+)(.+?)\1", re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 

@@ -91,6 +91,21 @@ def test_every_example_runs(blocks, tmp_path):
     assert "Traceback" not in done.stderr, f"{blocks[0].place}\n{done.stderr}"
 
 
+def test_a_mark_is_that_of_the_block_behind_it(tmp_path):
+    """An exempted block above does not exempt what continues another, or has a comment."""
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```python\na = 1\n```\n<!-- not run: no reason -->\n```python\nb = 2\n```\n"
+        "<!-- continues -->\n\n```python\nc = 3\n```\n<!-- a remark -->\n```python\nd = 4\n```\n"
+    )
+    marks = ["", "not run: no reason", "continues", ""]
+    assert marks == [block.mark for block in blocks_of(page)]
+    assert [["a = 1\n", "c = 3\n"], ["d = 4\n"]] == [
+        [block.code for block in program] for program in programs_of(page)
+    ]
+    assert "a = 1\n" == as_program(programs_of(page)[0]).splitlines(keepends=True)[1]
+
+
 def test_no_example_slips_by():
     """Those that are not run are counted, page by page."""
     marked = {
