@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Findings of debugging tools: which issues they belong to, their files, the issue that shows them."""
+"""Findings of debugging tools: whose issues, which files, what an issue says of them."""
 
 from __future__ import annotations
 
@@ -195,6 +195,14 @@ def test_an_issue_that_comes_a_moment_later_is_tied_too(tmp_path):
     known.clear()
     assert not taken.settle(lambda: known, OURS, T0 + 30 * S, news=True)
     assert ["i-1"] == list(FindingFiles(tmp_path).by_issue())
+
+
+def test_a_clock_that_jumps_back_leaves_nothing_waiting(tmp_path):
+    """A finding from the future takes up no room for ever."""
+    taken = Attachments(tmp_path)
+    assert taken.offer(finding()._replace(id=finding_id("profile", T0)), [])
+    assert taken.settle(list, OURS, T0 - 3600 * S, news=False)
+    assert taken.is_idle
 
 
 def test_findings_that_come_too_fast_are_counted(tmp_path):

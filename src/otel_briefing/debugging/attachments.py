@@ -92,4 +92,4 @@ class Attachments:
 
 
 def _is_settled(one: _Open, now_ns: int) -> bool:
-    return now_ns - one.finding.ended_ns > SETTLE_NS
+    return abs(now_ns - one.finding.ended_ns) > SETTLE_NS  # the clock may jump back
