@@ -18,6 +18,7 @@ from otel_briefing.briefing.finding_files import (
 from otel_briefing.briefing.issue_page import render_issue
 from otel_briefing.debugging.attachments import CAPACITY, SETTLE_NS, Attachments
 from otel_briefing.events import FailureSite, Frame, Raised
+from otel_briefing.exceptions import StateError
 from otel_briefing.issues import findings as rules
 from otel_briefing.issues.findings import AttachedFinding, Finding, ties
 from otel_briefing.issues.model import Exemplar, IssueState, ProcessRun, Snapshot, SystemIssue
@@ -203,6 +204,18 @@ def test_a_clock_that_jumps_back_leaves_nothing_waiting(tmp_path):
     assert taken.offer(finding()._replace(id=finding_id("profile", T0)), [])
     assert taken.settle(list, OURS, T0 - 3600 * S, news=False)
     assert taken.is_idle
+
+
+def test_a_disk_that_refuses_is_counted_once_a_finding(tmp_path):
+    """Nothing is tried for ever, and nothing raises."""
+
+    def refuse():
+        raise StateError("not writable")
+
+    taken = Attachments(tmp_path, refuse)
+    assert taken.offer(finding(), [])
+    assert not taken.settle(list, OURS, T0 + 20 * S, news=True)
+    assert (1, True) == (taken.refused, taken.is_idle)
 
 
 def test_findings_that_come_too_fast_are_counted(tmp_path):

@@ -193,7 +193,8 @@ class Pipeline:
 
         with self._making:
             if self._attachments is None:
-                self._attachments = Attachments(self._place[0])
+                place = self._place[0]
+                self._attachments = Attachments(place, lambda: folder.prepare(place))
             kept = self._attachments.offer(finding._replace(service=self.run.service), report)
         return finding_files.path_of(self._place[0], finding.id) if kept else None
 
@@ -201,7 +202,6 @@ class Pipeline:
         if self._attachments is None or self._attachments.is_idle:
             return False
         with guard.guarded(__name__):
-            folder.prepare(self._place[0])
             now_ns = time.time_ns()
             return self._attachments.settle(
                 lambda: self.store.picture(now_ns).issues, self._services, now_ns, news=news

@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_briefing.briefing.finding_files import FindingFiles
+from otel_briefing.exceptions import StateError
 from otel_briefing.issues.deltas import SECOND
 from otel_briefing.issues.findings import Finding, ties
 
@@ -30,11 +31,13 @@ class _Open(NamedTuple):
 class Attachments:
     """Findings on their way into files. `offer` on any thread, `settle` on the analysis thread.
 
-    What comes while `CAPACITY` findings are not settled yet is refused, and counted in `refused`.
+    What comes while `CAPACITY` findings are not settled yet, and what the disk does not take, is
+    counted in `refused`.
     """
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, prepare: Callable[[], None] = lambda: None) -> None:
         self.refused = 0
+        self._prepare = prepare  # makes the folder
         self._files = FindingFiles(state_dir)
         self._new: deque[_Open] = deque()
         self._open: list[_Open] = []
@@ -80,8 +83,9 @@ class Attachments:
             found = ties(one.finding, known, services)
             if found != one.ties:
                 try:
+                    self._prepare()
                     self._files.write(one.finding, one.report, found)
-                except OSError:
+                except (OSError, StateError):
                     self.refused += 1
                     continue
                 written = True
