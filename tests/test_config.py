@@ -598,4 +598,5 @@ def test_importing_the_configuration_loads_nothing_heavy():
         "otel_briefing.config",
         "otel_briefing._config_options",
         "otel_briefing.exceptions",
+        "otel_briefing.language",
     } == set(done.stdout.split())

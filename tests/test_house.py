@@ -13,12 +13,14 @@ import otel_briefing
 
 SOURCE = Path(otel_briefing.__file__).parent
 
-EVERYBODY = {"events", "exceptions", "stack_traces", "version"}
+EVERYBODY = {"catalogue", "events", "exceptions", "language", "stack_traces", "version"}
 WIRING = {"pipeline", "engine", "publisher"}
 MAY_IMPORT = {
     "": {"hook", "telemetry", "config", "version"},  # the public names
     "events": set(),
     "exceptions": set(),
+    "catalogue": set(),
+    "language": set(),
     "stack_traces": set(),
     "version": set(),
     "environment_variables": set(),

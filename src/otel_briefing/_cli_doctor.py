@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from otel_briefing._cli_page import Page, is_running, items, mapping, one_line
 from otel_briefing.config import EnhancedLoggingConfig, environment_warnings
 from otel_briefing.exceptions import ConfigError
+from otel_briefing.language import phrase, say, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,17 +53,19 @@ def examine(page: Page) -> Report:
     """Look at everything; connects to exporters' endpoints, a second each at most."""
     findings: list[str] = []
     facts: dict[str, Any] = {
-        "installation": _installation(findings),
-        "configuration": _configuration(findings),
-        "state folder": _state_folder(page, findings),
-        "process": _process(page, findings),
-        "door": {name: one_line(said) for name, said in mapping(page.data.get("door")).items()},
-        "exporters": list(_exporters(page, findings)),
-        "processes": _processes(page),
-        "hub": _hub(page, findings),
-        "drops": _drops(page, findings),
-        "delivery of logs": _delivery(page, findings),
-        "versions": _versions(page, findings),
+        phrase("installation"): _installation(findings),
+        phrase("configuration"): _configuration(findings),
+        phrase("state folder"): _state_folder(page, findings),
+        phrase("process"): _process(page, findings),
+        phrase("door"): {
+            name: one_line(said) for name, said in mapping(page.data.get("door")).items()
+        },
+        phrase("exporters"): list(_exporters(page, findings)),
+        phrase("processes"): _processes(page),
+        phrase("hub"): _hub(page, findings),
+        phrase("drops"): _drops(page, findings),
+        phrase("delivery of logs"): _delivery(page, findings),
+        phrase("versions"): _versions(page, findings),
     }
     return Report(facts, findings)
 
@@ -72,22 +75,36 @@ def _installation(findings: list[str]) -> dict[str, Any]:
     facts: dict[str, Any] = {"python": f"{platform.python_version()} at {sys.executable}"}
     for hook in ("pre_instrument", "post_instrument"):
         names = [point.name for point in metadata.entry_points(group=f"opentelemetry_{hook}")]
-        facts[f"our {hook} hook"] = "installed" if _OURS in names else "not installed"
+        facts[phrase("our {hook} hook", hook=hook)] = (
+            phrase("installed") if _OURS in names else phrase("not installed")
+        )
         if _OURS not in names:
             findings.append(
-                f"Our {hook} entry point is not installed: `opentelemetry-instrument` will not "
-                "start us. Install the distribution otel-briefing in this environment."
+                say(
+                    "Our {hook} entry point is not installed: `opentelemetry-instrument` "
+                    "will not start us. Install the distribution otel-briefing in this "
+                    "environment.",
+                    hook=hook,
+                )
             )
     for what in ("distro", "configurator"):
         points = sorted({_named(point) for point in _points_of(what)})
-        facts[f"{what}s"] = points or "none"
+        facts[f"{what}s"] = points or phrase("none")
         if len(points) > 1 and not os.environ.get(f"OTEL_PYTHON_{what.upper()}"):
             findings.append(
-                f"{len(points)} {what}s are installed ({', '.join(points)}), and only one is "
-                f"loaded: choose with OTEL_PYTHON_{what.upper()}."
+                say(
+                    "{number} {what}s are installed ({names}), and only one is loaded: "
+                    "choose with OTEL_PYTHON_{name}.",
+                    number=len(points),
+                    what=what,
+                    names=", ".join(points),
+                    name=what.upper(),
+                )
             )
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        findings.append("OTEL_SDK_DISABLED=true: OpenTelemetry is switched off, and we with it.")
+        findings.append(
+            say("OTEL_SDK_DISABLED=true: OpenTelemetry is switched off, and we with it.")
+        )
     return facts
 
 
@@ -105,11 +122,15 @@ def _configuration(findings: list[str]) -> dict[str, Any]:
     try:
         config = EnhancedLoggingConfig.from_environment()
     except ConfigError as error:
-        findings.append(f"The configuration cannot be used: {error}")
+        findings.append(say("The configuration cannot be used: {error}", error=error))
         return {"error": str(error)}
     if not config.enabled:
-        findings.append(f"Switched off: enabled is false, from {config.source_of('enabled')}.")
-    facts: dict[str, Any] = {"file": str(config.path) if config.path else "none"}
+        findings.append(
+            say(
+                "Switched off: enabled is false, from {source}.", source=config.source_of("enabled")
+            )
+        )
+    facts: dict[str, Any] = {"file": str(config.path) if config.path else phrase("none")}
     for name, value in config.as_dict().items():
         if config.source_of(name) != "default":
             facts[name] = f"{value} ({config.source_of(name)})"
@@ -123,12 +144,15 @@ def _state_folder(page: Page, findings: list[str]) -> dict[str, Any]:
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     writable = os.access(nearest, os.W_OK | os.X_OK)
     if not writable:
-        findings.append(f"The state folder cannot be written: {folder}")
+        findings.append(say("The state folder cannot be written: {folder}", folder=folder))
     if not page.exists:
         findings.append(
-            f"No briefing in {folder}: no process that we watch has written there yet. Run "
-            "`opentelemetry-instrument python app.py` below the same repository, or set "
-            "OTEL_BRIEFING_STATE_DIR for both."
+            say(
+                "No briefing in {folder}: no process that we watch has written there yet. "
+                "Run `opentelemetry-instrument python app.py` below the same repository, or "
+                "set OTEL_BRIEFING_STATE_DIR for both.",
+                folder=folder,
+            )
         )
     elif page.problem:
         findings.append(f"{page.problem}.")
@@ -159,7 +183,7 @@ def _process(page: Page, findings: list[str]) -> dict[str, Any]:
     if not page.data:
         return {}
     if page.notice():
-        findings.append(page.notice("its page"))
+        findings.append(page.notice(say("its page")))
     facts: dict[str, Any] = {"alive": page.alive, "page": page.state}
     for name in ("pid", "service", "command", "cwd", "started_at", "python"):
         facts[name] = one_line(page.process.get(name))
@@ -185,8 +209,13 @@ def _exporters(page: Page, findings: list[str]) -> Iterator[dict[str, Any]]:
         yield {**exporter, "reachable": not asked[address]}
         if asked[address]:
             findings.append(
-                f"{exporter['signal']} exporter {exporter['kind']}: {exporter['endpoint']} cannot "
-                f"be reached from here ({asked[address]})."
+                say(
+                    "{signal} exporter {kind}: {endpoint} cannot be reached from here ({why}).",
+                    signal=exporter["signal"],
+                    kind=exporter["kind"],
+                    endpoint=exporter["endpoint"],
+                    why=asked[address],
+                )
             )
 
 
@@ -225,20 +254,20 @@ def _processes(page: Page) -> list[dict[str, Any]]:
 def _hub(page: Page, findings: list[str]) -> dict[str, Any]:
     """Say whether the processes share what they know."""
     said = one_line(page.data.get("hub"))
-    if said and said != "in use":
-        findings.append(f"The hub of the processes is not in use: {said}.")
+    if said and said != phrase("in use"):
+        findings.append(say("The hub of the processes is not in use: {said}.", said=said))
     try:
         size = (page.folder / "state.db").stat().st_size
     except OSError:
         size = 0
-    return {"state": said or "not known", "size_bytes": size}
+    return {"state": said or phrase("not known"), "size_bytes": size}
 
 
 def _drops(page: Page, findings: list[str]) -> dict[str, Any]:
     drops = mapping(page.data.get("drops"))
     counted = {one_line(name): n for name, n in drops.items() if isinstance(n, int) and n > 0}
     for name, n in counted.items():
-        findings.append(f"{n:,} dropped: {name}.")
+        findings.append(say("{n:,} dropped: {name}.", n=n, name=shown(name)))
     return counted
 
 
@@ -250,12 +279,18 @@ def _delivery(page: Page, findings: list[str]) -> dict[str, Any]:
         levels = mapping(told.get(name))
         facts[name] = {one_line(k): n for k, n in levels.items() if isinstance(n, int)}
     for why, levels in mapping(told.get("dropped")).items():
-        facts[f"dropped, {one_line(why)}"] = dict(mapping(levels))
+        facts[phrase("dropped, {why_said}", why_said=one_line(why))] = dict(mapping(levels))
     for process in map(mapping, items(page.data.get("processes"))):
         for exporter in map(mapping, items(mapping(process.get("delivery")).get("exporters"))):
             if trouble := one_line(exporter.get("trouble")):
                 who = f"{one_line(process.get('service'))} pid {one_line(process.get('pid'))}"
-                findings.append(f"{who} cannot deliver its logs, they wait on disk: {trouble}")
+                findings.append(
+                    say(
+                        "{who} cannot deliver its logs, they wait on disk: {trouble}",
+                        who=who,
+                        trouble=trouble,
+                    )
+                )
     return facts if told else {}
 
 
@@ -263,14 +298,21 @@ def _versions(page: Page, findings: list[str]) -> dict[str, Any]:
     installed = {name: _version(name) for name in _DISTRIBUTIONS}
     for name, version in installed.items():
         if not version and name not in _MAY_BE_MISSING:
-            findings.append(f"{name} is not installed in this environment.")
+            findings.append(say("{name} is not installed in this environment.", name=name))
     ran = {name: one_line(said) for name, said in mapping(page.data.get("versions")).items()}
     ours = ran.get("otel-briefing", "")
     if ours and installed["otel-briefing"] and ours != installed["otel-briefing"]:
         findings.append(
-            f"The process ran otel-briefing {ours}, this command is {installed['otel-briefing']}."
+            say(
+                "The process ran otel-briefing {ours}, this command is {installed}.",
+                ours=ours,
+                installed=installed["otel-briefing"],
+            )
         )
-    return {"installed": {k: v or "not installed" for k, v in installed.items()}, "process": ran}
+    return {
+        "installed": {k: v or phrase("not installed") for k, v in installed.items()},
+        "process": ran,
+    }
 
 
 def _version(distribution: str) -> str:
@@ -282,27 +324,29 @@ def _version(distribution: str) -> str:
 
 def render(report: Report) -> str:
     """Return the report as text for a terminal: what needs acting on first."""
-    lines = [f"! {one_line(finding)}" for finding in report.findings] or ["Nothing found amiss."]
+    lines = [f"! {one_line(finding)}" for finding in report.findings] or [
+        say("Nothing found amiss.")
+    ]
     for heading, facts in report.facts.items():
-        lines += ["", heading.capitalize()]
-        lines += [f"  {one_line(line)}" for line in _lines(facts)] or ["  none"]
+        lines += ["", shown(heading).capitalize()]
+        lines += [f"  {one_line(line)}" for line in _lines(facts)] or [say("  none")]
     return "\n".join(lines)
 
 
 def _lines(facts: object) -> Iterator[str]:
     if isinstance(facts, dict):
         for name, value in facts.items():
-            yield f"{name}: {_words(value)}"
+            yield f"{shown(name)}: {_words(value)}"
     elif isinstance(facts, list):
         for each in facts:
-            yield ", ".join(f"{name}: {_words(value)}" for name, value in each.items())
+            yield ", ".join(f"{shown(name)}: {_words(value)}" for name, value in each.items())
 
 
 def _words(value: object) -> str:
     if value is None:
-        return "not known"
+        return say("not known")
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return say("yes") if value else say("no")
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_words(each)}" for name, each in value.items()) or "none"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        return ", ".join(f"{name} {_words(each)}" for name, each in value.items()) or say("none")
+    return ", ".join(map(str, value)) if isinstance(value, list) else shown(str(value))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from otel_briefing.exceptions import BriefingError
+from otel_briefing.language import say, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -171,21 +172,36 @@ class Page:
         said = not subject and self.state == _NOT_RUNNING
         if self.live or said or not self.exists:
             return ""
-        subject = subject or "the page below"
+        subject = subject or say("the page below")
         pid = one_line((self.process or next(iter(self.processes), {})).get("pid")) or "?"
         ended = self.process.get("ended")
         if ended is not None:
-            how = one_line(mapping(ended).get("how")) or "not seen how"
-            return f"pid {pid} ended ({how}); {subject} is history."
+            how = shown(one_line(mapping(ended).get("how"))) or say("not seen how")
+            return say(
+                "pid {pid} ended ({how}); {subject} is history.", pid=pid, how=how, subject=subject
+            )
         if self.processes and not self.alive:
-            return f"pid {pid} vanished: killed or crashed; {subject} is history."
+            return say(
+                "pid {pid} vanished: killed or crashed; {subject} is history.",
+                pid=pid,
+                subject=subject,
+            )
         until = self._valid_until
-        since = f"it was valid until {until:%Y-%m-%dT%H:%M:%SZ}" if until else "it names no end"
-        who = "whether the app runs is not known"
+        since = (
+            say("it was valid until {until}", until=f"{until:%Y-%m-%dT%H:%M:%SZ}")
+            if until
+            else say("it names no end")
+        )
+        who = say("whether the app runs is not known")
         if self.processes:
-            who = f"pid {pid} runs, but may hang"
+            who = say("pid {pid} runs, but may hang", pid=pid)
         opening = subject[0].upper() + subject[1:]
-        return f"{opening} is history: {since} and was not rewritten since; {who}."
+        return say(
+            "{opening} is history: {since} and was not rewritten since; {who}.",
+            opening=opening,
+            since=since,
+            who=who,
+        )
 
     @property
     def exit_code(self) -> int:
@@ -220,20 +236,37 @@ class Page:
         """
         known = list(dict.fromkeys([*self.known_ids(), *filter(_ID.fullmatch, also)]))
         word = wanted.strip().lower()
-        shown = ", ".join(known[:_IDS_SHOWN]) or "none"
-        more = f" and {len(known) - _IDS_SHOWN} more" if len(known) > _IDS_SHOWN else ""
+        listed = ", ".join(known[:_IDS_SHOWN]) or say("none")
+        more = (
+            say(" and {more:d} more", more=len(known) - _IDS_SHOWN)
+            if len(known) > _IDS_SHOWN
+            else ""
+        )
         if not _ID.fullmatch(word):
             asked = one_line(ascii(wanted))
-            raise UnknownIssueError(f"{asked} is not an issue's id; known: {shown}{more}")
+            raise UnknownIssueError(
+                say(
+                    "{asked} is not an issue's id; known: {shown}{more}",
+                    asked=asked,
+                    shown=listed,
+                    more=more,
+                )
+            )
         for exact in (word, f"i-{word}"):
             if exact in known:
                 return exact
         near = [i for i in known if i.startswith(word) or i.partition("-")[2].startswith(word)]
         if not near:
-            raise UnknownIssueError(f"no issue {word}; known: {shown}{more}")
+            raise UnknownIssueError(
+                say("no issue {word}; known: {shown}{more}", word=word, shown=listed, more=more)
+            )
         if len(near) > 1:
             raise UnknownIssueError(
-                f"{word} may be any of {', '.join(near[:_IDS_SHOWN])}: say more"
+                say(
+                    "{word} may be any of {near}: say more",
+                    word=word,
+                    near=", ".join(near[:_IDS_SHOWN]),
+                )
             )
         return near[0]
 
@@ -251,12 +284,16 @@ def read_page(folder: Path) -> Page:
         try:
             data = mapping(json.loads(raw))
         except (ValueError, RecursionError) as error:
-            problem = f"dashboard.json cannot be read: {one_line(error)}"
+            problem = say("dashboard.json cannot be read: {error}", error=one_line(error))
         else:
-            problem = "" if data else "dashboard.json holds no object"
+            problem = "" if data else say("dashboard.json holds no object")
     version = data.get("schema_version")
     if isinstance(version, int) and version > _SCHEMA_VERSION:
-        problem = f"dashboard.json has schema {version}, this command knows {_SCHEMA_VERSION}"
+        problem = say(
+            "dashboard.json has schema {version}, this command knows {own}",
+            version=version,
+            own=_SCHEMA_VERSION,
+        )
     return Page(folder, text, data, problem, [] if data else _hub_processes(folder))
 
 
@@ -278,7 +315,7 @@ def _read(path: Path) -> tuple[str, str]:
         with path.open("rb") as file:
             return file.read(_MOST_BYTES).decode(errors="replace"), ""
     except OSError as error:
-        return "", f"{path.name} cannot be read: {error.strerror or error}"
+        return "", say("{name} cannot be read: {why}", name=path.name, why=error.strerror or error)
 
 
 def _valid_until_of(text: str) -> dt.datetime | None:

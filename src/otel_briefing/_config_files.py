@@ -7,8 +7,17 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from otel_briefing._config_options import ENV, Option, Options, Setting, describe, unknown_key
+from otel_briefing._config_options import (
+    ENV,
+    Option,
+    Options,
+    Setting,
+    describe,
+    refused,
+    unknown_key,
+)
 from otel_briefing.exceptions import ConfigError
+from otel_briefing.language import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,7 +42,7 @@ def read_files(base: Path, environ: Mapping[str, str], options: Options) -> dict
     """
     paths = [path for path in (base, overlay_of(base, environ)) if path and path.is_file()]
     if not paths:
-        raise ConfigError(f"{base}: no such file; allowed: the path of a YAML file")
+        raise ConfigError(say("{file}: no such file; allowed: the path of a YAML file", file=base))
     settings: dict[str, Setting] = {}
     for path in paths:
         settings.update(read_file(path, options))
@@ -56,7 +65,11 @@ def environment_name(environ: Mapping[str, str]) -> str:
     if own:
         if not _ENVIRONMENT_NAME.fullmatch(own):
             raise ConfigError(
-                f"environment: {ENV}: found {describe(own)}; allowed: letters, digits, and . _ -"
+                refused(
+                    say("environment: {name}", name=ENV),
+                    describe(own),
+                    say("letters, digits, and . _ -"),
+                )
             )
         return own
     for pair in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
@@ -77,10 +90,10 @@ def read_file(path: Path, options: Options) -> dict[str, Setting]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}" if mark else f"{path}"
-        raise ConfigError(f"{where}: not YAML: {error.problem}; allowed: valid YAML") from error
+        raise ConfigError(_not_yaml(where, error.problem)) from error
     except (yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(f"{path}: not YAML: {reason}; allowed: valid YAML") from error
+        raise ConfigError(_not_yaml(path, reason)) from error
 
 
 def _read_text(path: Path) -> str:
@@ -89,12 +102,19 @@ def _read_text(path: Path) -> str:
             content = file.read(_MOST_BYTES + 1)
         text = content.decode("utf-8-sig")
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+        why = error.strerror or error
+        raise ConfigError(say("{file}: cannot be read: {why}", file=path, why=why)) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: found bytes that are not UTF-8; allowed: UTF-8 text") from error
+        found, allowed = say("bytes that are not UTF-8"), say("UTF-8 text")
+        raise ConfigError(refused(str(path), found, allowed)) from error
     if len(content) > _MOST_BYTES:
-        raise ConfigError(f"{path}: found more than {_MOST_BYTES} bytes; allowed: a smaller file")
+        found, allowed = say("more than {number} bytes", number=_MOST_BYTES), say("a smaller file")
+        raise ConfigError(refused(str(path), found, allowed))
     return text
+
+
+def _not_yaml(where: object, why: object) -> str:
+    return say("{where}: not YAML: {why}; allowed: valid YAML", where=where, why=why)
 
 
 class _Reading:
@@ -116,10 +136,10 @@ class _Reading:
         return self._found
 
     def _read_root(self, root: yaml.Node) -> None:
-        for key, at, node in self._pairs(root, "the whole file", "sections and keys"):
+        for key, at, node in self._pairs(root, say("the whole file"), say("sections and keys")):
             if key in self._sections:
                 if node.tag != _NULL:  # a section may stand empty
-                    allowed = f"the keys of section {key}"
+                    allowed = say("the keys of section {key}", key=key)
                     for inner, inner_at, value in self._pairs(node, key, allowed):
                         self._read_option(key, inner, inner_at, value)
             else:
@@ -136,7 +156,7 @@ class _Reading:
                 yield key, self._at(key_node), value_node
         else:
             found = describe(self._value(node))
-            self._problems.append(f"{self._at(node)}: {what}: found {found}; allowed: {allowed}")
+            self._problems.append(refused(f"{self._at(node)}: {what}", found, allowed))
 
     def _read_option(self, section: str, key: str, at: str, node: yaml.Node) -> None:
         dotted = f"{section}.{key}" if section else key
@@ -146,7 +166,11 @@ class _Reading:
         elif option.name in self._found:
             first = self._found[option.name].source
             self._problems.append(
-                f"{at}: {dotted}: found a second value, the first is at {first}; allowed: one"
+                refused(
+                    f"{at}: {dotted}",
+                    say("a second value, the first is at {place}", place=first),
+                    say("one"),
+                )
             )
         else:
             try:
@@ -176,9 +200,7 @@ class _Reading:
         try:
             value: object = self._loader.construct_object(node, deep=True)
         except (ValueError, AttributeError, TypeError) as error:  # `2026-13-45`, `!!int x`
-            raise ConfigError(
-                f"{self._at(node)}: not YAML: {error}; allowed: valid YAML"
-            ) from error
+            raise ConfigError(_not_yaml(self._at(node), error)) from error
         return value
 
     def _at(self, node: yaml.Node) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, overload
 
 from otel_briefing.exceptions import ConfigError
+from otel_briefing.language import phrase, say, shown
 
 T = TypeVar("T")
 
@@ -20,7 +21,12 @@ _FOUND_CHARS = 80  # of a refused value, that a message repeats
 _NEAR_ENOUGH = 0.4  # difflib ratio below which a "nearest" key would only puzzle
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
-_TYPE_WORDS = {bool: "true or false", int: "a number", float: "a number", str: "text"}
+_TYPE_WORDS = {
+    bool: phrase("true or false"),
+    int: phrase("a number"),
+    float: phrase("a number"),
+    str: phrase("text"),
+}
 
 
 class Setting(NamedTuple):
@@ -33,7 +39,7 @@ class Setting(NamedTuple):
 class Kind(Generic[T]):
     """A type of option. `allowed` is for messages: what may be given."""
 
-    allowed = "anything"
+    allowed = phrase("anything")
     unit = ""
 
     def check(self, value: object) -> T:
@@ -48,7 +54,7 @@ class Kind(Generic[T]):
 class Flag(Kind[bool]):
     """True or false; an environment variable may also say 1/0, yes/no, on/off."""
 
-    allowed = "true or false"
+    allowed = phrase("true or false")
 
     def check(self, value: object) -> bool:
         """Take a bool and nothing else: a quoted "false" would be true."""
@@ -69,7 +75,9 @@ class Number(Kind[float]):
 
     def __init__(self, low: float, high: float, unit: str) -> None:
         self.low, self.high, self.unit = low, high, unit
-        self.allowed = f"a number from {low:,} to {high:,} ({unit})".replace(",", "_")
+        self.allowed = phrase(
+            "a number from {low} to {high} ({unit})", low=f"{low:_}", high=f"{high:_}", unit=unit
+        )
 
     def check(self, value: object) -> float:
         """Refuse bool, which Python counts among the numbers, and NaN, which no range catches."""
@@ -92,7 +100,12 @@ class Whole(Kind[int]):
 
     def __init__(self, low: int, high: int, unit: str) -> None:
         self.low, self.high, self.unit = low, high, unit
-        self.allowed = f"a whole number from {low:_} to {high:_} ({unit})"
+        self.allowed = phrase(
+            "a whole number from {low} to {high} ({unit})",
+            low=f"{low:_}",
+            high=f"{high:_}",
+            unit=unit,
+        )
 
     def check(self, value: object) -> int:
         """Refuse what is not an int: half an issue cannot be shown."""
@@ -136,7 +149,7 @@ def _path(value: object) -> str:
 class Folder(Kind["str | None"]):
     """A path, or None where a default is worked out elsewhere."""
 
-    allowed = "the path of a folder"
+    allowed = phrase("the path of a folder")
 
     def check(self, value: object) -> str | None:
         """Take text or a path object; an empty path means a slip, not the working directory."""
@@ -146,7 +159,7 @@ class Folder(Kind["str | None"]):
 class Paths(Kind["tuple[str, ...]"]):
     """Several paths; in an environment variable they are separated as in PATH."""
 
-    allowed = "a list of paths"
+    allowed = phrase("a list of paths")
 
     def check(self, value: object) -> tuple[str, ...]:
         """Take a list of paths; one path alone is a list of one, never of its letters."""
@@ -218,24 +231,34 @@ class Option(Generic[T]):
             self._refuse(text, where)
 
     def _refuse(self, value: object, where: str) -> NoReturn:
-        raise ConfigError(f"{where}: found {describe(value)}; allowed: {self.allowed}") from None
+        raise ConfigError(refused(where, describe(value), shown(self.allowed))) from None
 
 
 Options = Mapping[str, Option[Any]]
 
 
+def refused(where: str, found: str, allowed: str) -> str:
+    """Say where what was found that may not stand there, and what may."""
+    return say(
+        "{where}: found {found}; allowed: {allowed}", where=where, found=found, allowed=allowed
+    )
+
+
 def describe(value: object) -> str:
     """Name a refused value: short, on one line, and with its type where that may be the fault."""
     if value is None:
-        return "nothing"
+        return say("nothing")
     if isinstance(value, Mapping):
-        return "a mapping"
+        return say("a mapping")
     if isinstance(value, (list, tuple, set)):
-        return f"a list of {len(value)}"  # what is in it may be lists again, without end
+        return say(
+            "a list of {number}", number=len(value)
+        )  # what is in it may be lists again, without end
     text = ascii(value) if not isinstance(value, str) else repr(value)
     if len(text) > _FOUND_CHARS:
         text = text[:_FOUND_CHARS] + "…"
-    return f"{text} ({_TYPE_WORDS.get(type(value), type(value).__name__)})"
+    word = _TYPE_WORDS.get(type(value), type(value).__name__)
+    return f"{text} ({shown(word)})"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -246,12 +269,18 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return found[0] if found else ""
 
 
-def unknown_key(word: str, known: Iterable[str], shown: Iterable[str], what: str = "key") -> str:
+def unknown_key(
+    word: str, known: Iterable[str], listed: Iterable[str], what: str = phrase("key")
+) -> str:
     """Say that a key is not known, which one is near, and which there are."""
     near = nearest(word, known)
-    hint = f"nearest known {what}: {near}; " if near else ""
-    return (
-        f"unknown {what} {describe(word).removesuffix(' (text)')}; {hint}known: {', '.join(shown)}"
+    hint = say("nearest known {what}: {near}; ", what=shown(what), near=near) if near else ""
+    return say(
+        "unknown {what} {word}; {hint}known: {known}",
+        what=shown(what),
+        word=describe(word).removesuffix(f" ({shown('text')})"),
+        hint=hint,
+        known=", ".join(listed),
     )
 
 
@@ -261,7 +290,7 @@ def read_environment(environ: Mapping[str, str], options: Options) -> dict[str, 
     for option in options.values():
         text = environ.get(option.variable, "")
         if text.strip():
-            value = option.parse(text, f"environment: {option.variable}")
+            value = option.parse(text, say("environment: {name}", name=option.variable))
             settings[option.name] = Setting(value, f"environment {option.variable}")
     return settings
 
@@ -276,6 +305,8 @@ def unknown_variables(environ: Mapping[str, str], options: Options) -> list[str]
     for name in sorted(environ):
         if name.startswith(ENV_PREFIX) and name not in known:
             near = nearest(name, known)
-            hint = f"; nearest known: {near}" if near else ""
-            sentences.append(f"environment: {name} is not read by anything{hint}")
+            hint = say("; nearest known: {near}", near=near) if near else ""
+            sentences.append(
+                say("environment: {name} is not read by anything{hint}", name=name, hint=hint)
+            )
     return sentences

@@ -27,6 +27,7 @@ from otel_briefing._cli_page import (
     read_page,
 )
 from otel_briefing.exceptions import BriefingError, ConfigError
+from otel_briefing.language import phrase, say, shown, speaking
 from otel_briefing.version import __version__
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 _PIPE_CLOSED = 141  # 128 + SIGPIPE
 _CLEAR = "\x1b[2J\x1b[H"
 
-_EPILOG = """\
+_EPILOG = phrase("""\
 examples:
   otel-briefing show                     print the page of the running program
   otel-briefing show --watch             print it again whenever it changes
@@ -63,18 +64,18 @@ exit codes:
      ended or vanished, or its page is overdue; issue, diff: no briefing found; verify: NOT TESTED,
      OLD CODE or APP NOT RUNNING
   130 interrupted (show --watch: 0); 141 the reader of the output went away
-"""
+""")
 
 
-_SHOW_HELP = """\
+_SHOW_HELP = phrase("""\
 exit codes: 0 a live page and no issue; 1 there are issues; 3 no issue, but nothing live says so
-"""
+""")
 
-_ISSUE_HELP = """\
+_ISSUE_HELP = phrase("""\
 exit codes: 0 printed; 2 unknown or ambiguous id; 3 no briefing found
-"""
+""")
 
-_VERIFY_HELP = """\
+_VERIFY_HELP = phrase("""\
 the words, each with the counts behind it:
   FIXED            its operations succeed without it, often enough for how often they had failed;
                    or the program has got past where it had ended it
@@ -87,22 +88,22 @@ the words, each with the counts behind it:
 
 exit codes: 0 FIXED; 1 STILL FAILING, CHANGED, MASKED; 2 unknown or ambiguous id;
 3 NOT TESTED, OLD CODE, APP NOT RUNNING, or no briefing found; 130 interrupted
-"""
+""")
 
-_DIFF_HELP = """\
+_DIFF_HELP = phrase("""\
 It lists issues that began, go on, or were last seen; processes that started or ended; and what a
 run has that the last good run had not: edited sources, packages, settings.
 
 exit codes: 0 printed, also when there is nothing; 2 wrong time; 3 no briefing found
-"""
+""")
 
-_DOCTOR_HELP = """\
+_DOCTOR_HELP = phrase("""\
 exit codes: 0 nothing amiss; 1 something is
-"""
+""")
 
-_CHECK_HELP = """\
+_CHECK_HELP = phrase("""\
 exit codes: 0 the file can be used; 2 it cannot
-"""
+""")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -110,7 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):  # a page is UTF-8, a terminal may be anything
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        code = _run(argv)
+        with speaking(_language()):
+            code = _run(argv)
         sys.stdout.flush()  # so that a closed pipe shows here
     except BrokenPipeError:
         # The interpreter flushes once more at exit, which must not fail again.
@@ -123,6 +125,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def _language() -> str:
+    """Return the language to speak, without reading a file where none is named."""
+    own = os.environ.get("OTEL_BRIEFING_LANGUAGE", "").strip().lower()
+    if own or not os.environ.get("OTEL_BRIEFING_CONFIG_FILE"):
+        return own
+    from otel_briefing.config import EnhancedLoggingConfig  # noqa: PLC0415 (only where needed)
+
+    with suppress(ConfigError):  # whoever needs the configuration says what is wrong with it
+        return EnhancedLoggingConfig.from_environment().language
+    return ""
+
+
 def _run(argv: Sequence[str] | None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
@@ -133,23 +147,45 @@ def _run(argv: Sequence[str] | None) -> int:
     return run(args)
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """The stock one, with its own words in the reader's language."""
+
+    def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: str | None = None) -> None:
+        super().add_usage(usage, actions, groups, say("usage: ") if prefix is None else prefix)
+
+
+def _help(parser: argparse.ArgumentParser) -> None:
+    """Add what argparse adds, in the reader's language."""
+    words = say("show this help message and exit")
+    parser.add_argument("-h", "--help", action="help", default=argparse.SUPPRESS, help=words)
+    parser._positionals.title = say("positional arguments")  # noqa: SLF001 (no other way)
+    parser._optionals.title = say("options")  # noqa: SLF001
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="otel-briefing",
-        description="Read the live briefing of what is wrong with a running Python system.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=say("Read the live briefing of what is wrong with a running Python system."),
+        epilog=shown(_EPILOG),
+        formatter_class=_Formatter,
+        add_help=False,
     )
-    parser.add_argument("--version", action="version", version=f"otel-briefing {__version__}")
-    where = "folder of the state; else OTEL_BRIEFING_STATE_DIR, else found from here"
+    _help(parser)
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"otel-briefing {__version__}",
+        help=say("show program's version number and exit"),
+    )
+    where = say("folder of the state; else OTEL_BRIEFING_STATE_DIR, else found from here")
     parser.add_argument("--state-dir", metavar="DIR", default=None, help=where)
     # The global option is also taken after the command, where people put it; SUPPRESS keeps its
     # absence there from undoing what stood before.
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--state-dir", metavar="DIR", default=argparse.SUPPRESS, help=where)
-    shared.add_argument("--json", action="store_true", help="print JSON")
+    shared.add_argument("--json", action="store_true", help=say("print JSON"))
 
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title=say("commands"))
 
     def add(name: str, run: Callable[[argparse.Namespace], int], text: str, more: str = "") -> Any:
         command = commands.add_parser(
@@ -157,46 +193,56 @@ def _parser() -> argparse.ArgumentParser:
             parents=[shared],
             help=text,
             description=f"{text[0].upper()}{text[1:]}.",
-            epilog=more,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog=shown(more),
+            formatter_class=_Formatter,
+            add_help=False,
         )
+        _help(command)
         command.set_defaults(run=run)
         return command
 
     def add_id(command: Any) -> None:
-        command.add_argument("id", metavar="ID", help="id of an issue; its start will do")
+        command.add_argument("id", metavar="ID", help=say("id of an issue; its start will do"))
 
-    show = add("show", _show, "print the page", _SHOW_HELP)
-    show.add_argument("--watch", action="store_true", help="print it again whenever it changes")
-    issues = add("issues", _issues, "list the issues", _SHOW_HELP)
+    show = add("show", _show, say("print the page"), _SHOW_HELP)
+    show.add_argument(
+        "--watch", action="store_true", help=say("print it again whenever it changes")
+    )
+    issues = add("issues", _issues, say("list the issues"), _SHOW_HELP)
     issues.add_argument(
         "--all",
         action="store_true",
-        help="also the resolved ones and those of earlier runs, each with why it is called new, "
-        "ongoing, regressed or resolved",
+        help=say(
+            "also the resolved ones and those of earlier runs, each with why it is "
+            "called new, ongoing, regressed or resolved"
+        ),
     )
-    add_id(add("issue", _issue, "print everything about one issue", _ISSUE_HELP))
-    verify = add("verify", _verify, "say whether an issue is fixed", _VERIFY_HELP)
+    add_id(add("issue", _issue, say("print everything about one issue"), _ISSUE_HELP))
+    verify = add("verify", _verify, say("say whether an issue is fixed"), _VERIFY_HELP)
     add_id(verify)
     verify.add_argument(
         "--wait",
         metavar="S",
         type=_seconds,
         default=0.0,
-        help="ask again for up to S seconds, until the word is settled: NOT TESTED, OLD CODE and "
-        "APP NOT RUNNING are waited for",
+        help=say(
+            "ask again for up to S seconds, until the word is settled: NOT TESTED, OLD "
+            "CODE and APP NOT RUNNING are waited for"
+        ),
     )
-    diff = add("diff", _diff, "list what began, ended or was changed since a time", _DIFF_HELP)
+    diff = add("diff", _diff, say("list what began, ended or was changed since a time"), _DIFF_HELP)
     diff.add_argument(
         "--since",
         metavar="T",
         type=_moment,
         required=True,
-        help="how long ago: 90s, 10m, 2h, 1d; or a time, such as 2026-11-22T14:30:00Z",
+        help=say("how long ago: 90s, 10m, 2h, 1d; or a time, such as 2026-11-22T14:30:00Z"),
     )
-    add("doctor", _doctor, "look for what keeps us from working", _DOCTOR_HELP)
-    check = add("check-config", _check_config, "check a configuration file", _CHECK_HELP)
-    check.add_argument("file", metavar="FILE", help="YAML, as OTEL_BRIEFING_CONFIG_FILE names it")
+    add("doctor", _doctor, say("look for what keeps us from working"), _DOCTOR_HELP)
+    check = add("check-config", _check_config, say("check a configuration file"), _CHECK_HELP)
+    check.add_argument(
+        "file", metavar="FILE", help=say("YAML, as OTEL_BRIEFING_CONFIG_FILE names it")
+    )
     return parser
 
 
@@ -210,7 +256,7 @@ def _state_dir(args: argparse.Namespace) -> Path:
         try:
             configured = EnhancedLoggingConfig.from_environment().state_dir
         except ConfigError as error:
-            _warn(f"the configuration cannot be used: {error}")
+            _warn(say("the configuration cannot be used: {error}", error=error))
             configured = os.environ.get("OTEL_BRIEFING_STATE_DIR")
     return find_state_dir(configured, Path.cwd())
 
@@ -234,11 +280,12 @@ def _print_json(data: object) -> None:
 
 
 def _no_page(page: Page) -> str:
-    return (
-        f"no briefing in {page.folder}. Run the program with `opentelemetry-instrument python "
-        "app.py`, or call otel_briefing.configure() in it, below the same repository (or with "
-        "OTEL_BRIEFING_STATE_DIR naming the same folder). `otel-briefing doctor` looks for what "
-        "is in the way."
+    return say(
+        "no briefing in {folder}. Run the program with `opentelemetry-instrument python "
+        "app.py`, or call otel_briefing.configure() in it, below the same repository (or "
+        "with OTEL_BRIEFING_STATE_DIR naming the same folder). `otel-briefing doctor` "
+        "looks for what is in the way.",
+        folder=page.folder,
     )
 
 
@@ -259,7 +306,9 @@ def _show(args: argparse.Namespace) -> int:
 def _shown(page: Page, *, as_json: bool) -> str:
     if as_json:
         return json.dumps({**page.data, "alive": page.alive}).replace("\x7f", "\\u007f")
-    text = plain(page.text).rstrip("\n") or f"{page.folder} holds no briefing.md (switched off?)."
+    text = plain(page.text).rstrip("\n") or say(
+        "{folder} holds no briefing.md (switched off?).", folder=page.folder
+    )
     notice = page.notice()
     return f"{notice}\n\n{text}" if notice else text
 
@@ -275,7 +324,7 @@ def _watch(args: argparse.Namespace) -> int:
             usable = page.data if args.json else page.exists
             text = _shown(page, as_json=args.json) if usable else ""
             if not usable and not last and not args.json:
-                text = f"Waiting for the first briefing in {page.folder}"
+                text = say("Waiting for the first briefing in {folder}", folder=page.folder)
             if text and text != last:
                 print(f"{clear}{text}", flush=True)
                 last = text
@@ -293,12 +342,12 @@ def _issues(args: argparse.Namespace) -> int:
         listed = page.all_issues if args.all else page.issues
         _print_json({"alive": page.alive, "state": page.state, "issues": listed})
         return page.exit_code
-    notice = page.notice("what is below")
+    notice = page.notice(say("what is below"))
     if notice:
         print(f"{notice}\n")
     listed = page.all_issues if args.all else page.issues
     shown = _table(listed, why=args.all)
-    print(shown if listed else f"No issue. The page says: {page.state}.")
+    print(shown if listed else say("No issue. The page says: {state}.", state=page.state))
     return page.exit_code
 
 
@@ -338,7 +387,7 @@ def _issue(args: argparse.Namespace) -> int:
     if args.json:
         _print_json({**facts, "markdown": text, "alive": page.alive})
     else:
-        notice = page.notice("what is below")
+        notice = page.notice(say("what is below"))
         body = plain(text).rstrip("\n") or _issue_lines(facts)
         print(f"{notice}\n\n{body}" if notice else body)
     return FINE
@@ -366,7 +415,11 @@ def _verify(args: argparse.Namespace) -> int:
     except UnknownIssueError as error:
         return _fail(args, str(error), USAGE)
     except KeyError:
-        return _fail(args, f"{issue_id} is no longer remembered: only its file is left", USAGE)
+        return _fail(
+            args,
+            say("{issue_id} is no longer remembered: only its file is left", issue_id=issue_id),
+            USAGE,
+        )
     except BriefingError as error:
         return _fail(args, str(error), NOTHING_LIVE)
     if args.json:
@@ -391,9 +444,9 @@ def _diff(args: argparse.Namespace) -> int:
         _print_json([dict(zip(("at", "what", "text"), row, strict=True)) for row in rows])
         return FINE
     for at, what, text in rows:
-        print(f"{at}  {what:<9}  {text}")
+        print(f"{at}  {shown(what):<9}  {text}")
     if not rows:
-        print("Nothing began, ended or was changed since then.")
+        print(say("Nothing began, ended or was changed since then."))
     return FINE
 
 
@@ -407,7 +460,11 @@ def _seconds(text: str) -> float:
         if 0 <= (seconds := float(text)) <= _LONGEST_WAIT_S:
             return seconds
     raise argparse.ArgumentTypeError(
-        f"{one_line(text)!r} is no waiting time; allowed: 0 to {_LONGEST_WAIT_S:.0f} seconds"
+        say(
+            "{text} is no waiting time; allowed: 0 to {longest:.0f} seconds",
+            text=repr(one_line(text)),
+            longest=_LONGEST_WAIT_S,
+        )
     )
 
 
@@ -418,8 +475,11 @@ def _moment(text: str) -> int:
     at = moment(text.strip())
     if at is None:
         raise argparse.ArgumentTypeError(
-            f"{one_line(text)!r} is no time; allowed: how long ago, as 90s, 10m, 2h, 1d; "
-            "or a time, as 2026-11-22T14:30:00Z (without a zone it is UTC)"
+            say(
+                "{text} is no time; allowed: how long ago, as 90s, 10m, 2h, 1d; or a time, "
+                "as 2026-11-22T14:30:00Z (without a zone it is UTC)",
+                text=repr(one_line(text)),
+            )
         )
     return int(at.timestamp() * 1e9)
 

@@ -27,6 +27,7 @@ from otel_briefing._config_options import (
     unknown_variables,
 )
 from otel_briefing.exceptions import ConfigError
+from otel_briefing.language import phrase
 
 __all__ = [
     "OPTIONS",
@@ -353,7 +354,7 @@ def _option(name: str) -> Option[Any]:
     try:
         return OPTIONS[name]
     except KeyError:
-        raise ConfigError(unknown_key(name, OPTIONS, OPTIONS, what="option")) from None
+        raise ConfigError(unknown_key(name, OPTIONS, OPTIONS, what=phrase("option"))) from None
 
 
 def _checked(values: Mapping[str, Any], source: str) -> dict[str, Setting]:

@@ -271,6 +271,7 @@ class _Door:
 
     def _already_handled(self) -> str:
         """Say why ours is not added when an OpenTelemetry handler is there; let it feed us."""
+        from otel_briefing.language import phrase  # noqa: PLC0415
         from otel_briefing.telemetry import attach, handler, providers  # noqa: PLC0415
 
         if handler.should_attach():
@@ -278,7 +279,9 @@ class _Door:
         for found in providers.otel_handlers():
             provider = getattr(found, "_logger_provider", None)
             attach.attach_log_processor(provider, self.pipeline.log_processor)
-        return "not added: an OpenTelemetry LoggingHandler is on the root logger, and is used"
+        return phrase(
+            "not added: an OpenTelemetry LoggingHandler is on the root logger, and is used"
+        )
 
     def _make_route(self) -> Route:
         from otel_briefing.telemetry import providers  # noqa: PLC0415
@@ -327,15 +330,22 @@ def _auto_instrumentation() -> dict[str, str]:
 
 def _handler_refused(*, zero_code: bool) -> str:
     """Say why the user does not want our handler; "" when nothing speaks against it."""
+    from otel_briefing.language import phrase  # noqa: PLC0415
+
     chosen = os.environ.get(_AUTO)
     if chosen is not None and _quieted is None:
         if chosen.strip().lower() != "true":
-            return f"none, as {_AUTO}={chosen} says: log calls are not seen"
+            return phrase(
+                "none, as {setting} says: log calls are not seen", setting=f"{_AUTO}={chosen}"
+            )
         if zero_code:
-            return f"the stock handler, as {_AUTO}=true says: it feeds the logger provider, if any"
+            return phrase(
+                "the stock handler, as {setting} says: it feeds the logger provider, if any",
+                setting=f"{_AUTO}=true",
+            )
     disabled = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")
     if zero_code and {"logging", "*"} & {name.strip() for name in disabled}:
-        return "none: the logging instrumentation is disabled, log calls are not seen"
+        return phrase("none: the logging instrumentation is disabled, log calls are not seen")
     return ""
 
 

@@ -16,6 +16,7 @@ from otel_briefing.briefing.status_tracker import SystemStatusTracker
 from otel_briefing.engine import TICK_S, Engine
 from otel_briefing.events import FATAL, WARN, LogEvent
 from otel_briefing.issues.model import Ending
+from otel_briefing.language import phrase
 from otel_briefing.state import folder, this_run
 from otel_briefing.state.folder import find_root, find_state_dir
 from otel_briefing.telemetry import child_exit, guard, processors, threads
@@ -351,7 +352,10 @@ class Pipeline:
         with guard.guarded(__name__):
             self.look_again()
         seen = [sum(column) for column in zip(*(log.seen.values() for log in self._logs))]  # noqa: B905
-        drops = {f"analysis queue, priority {p}": n for p, n in self._intake.dropped.items()}
+        drops = {
+            phrase("analysis queue, priority {p:d}", p=p): n
+            for p, n in self._intake.dropped.items()
+        }
         drops.update(self._analyzer.lost if self._analyzer else {})
         lost, delivery = self._delivery()
         drops.update(lost)
@@ -389,11 +393,15 @@ class Pipeline:
         said: list[str] = []
         if self._analyzer is not None:
             trouble = self._analyzer.pipeline_trouble.most_common(3)
-            said += [f"OpenTelemetry itself said {n} times:\n{text}" for text, n in trouble]
+            said += [
+                phrase("OpenTelemetry itself said {n:d} times:", n=n) + f"\n{text}"
+                for text, n in trouble
+            ]
             if refused := self._analyzer.packs_refused:
-                said.append(f"Your pattern packs are not in use:\n{refused}")
+                said.append(phrase("Your pattern packs are not in use:") + f"\n{refused}")
         if guard.swallowed.total:
-            said.append(f"Last internal error:\n{guard.swallowed.last.strip().splitlines()[-1]}")
+            last = guard.swallowed.last.strip().splitlines()[-1]
+            said.append(phrase("Last internal error:") + f"\n{last}")
         return said
 
     # The end.

@@ -19,6 +19,7 @@ from otel_briefing.briefing.writer import PageWriter
 from otel_briefing.events import by_level
 from otel_briefing.exceptions import StateError
 from otel_briefing.issues.model import VANISHED, IssueState, Snapshot, Traffic
+from otel_briefing.language import phrase
 from otel_briefing.state import folder
 from otel_briefing.state.surroundings import Surroundings
 from otel_briefing.telemetry.account import total
@@ -38,6 +39,7 @@ LOOK_AROUND_S = 30.0  # how often sources that were loaded since are looked at
 NO_SPANS_AFTER_NS = 10_000_000_000  # a program that ran shorter may have had no work yet
 ADOPTED_AFTER_NS = 5_000_000_000  # by then another process has what a dead one left
 ENDED_SHOWN_NS = 300_000_000_000  # for so long the end of one process among others is shown
+_NAMED = 3  # of the processes that say the same
 _DISTRIBUTIONS = (
     "otel-briefing",
     "opentelemetry-sdk",
@@ -226,14 +228,15 @@ class PagePublisher:
                 who.setdefault(sentence, []).append(process)
         said = []
         for sentence, processes in who.items():
-            names = ", ".join(f"{p.service} pid {p.pid}" for p in processes[:3])
-            more = f" (+{len(processes) - 3})" if len(processes) > 3 else ""  # noqa: PLR2004
-            said.append(sentence if len(processes) == len(told) else f"{names}{more}: {sentence}")
+            said.append(sentence if len(processes) == len(told) else _by(processes, sentence))
         if trouble := self._store.trouble():
             said.insert(
                 0,
-                "The hub that the processes share is not in use: only what this process has seen "
-                f"is up to date.\n{trouble}",
+                phrase(
+                    "The hub that the processes share is not in use: only what this process has "
+                    "seen is up to date."
+                )
+                + f"\n{trouble}",
             )
         return said
 
@@ -270,6 +273,13 @@ class PagePublisher:
         }
 
 
+def _by(processes: list[ProcessRun], sentence: str) -> str:
+    """Say who says it."""
+    names = ", ".join(f"{p.service} pid {p.pid}" for p in processes[:_NAMED])
+    more = f" (+{len(processes) - _NAMED})" if len(processes) > _NAMED else ""
+    return f"{names}{more}: {sentence}"
+
+
 def _delivery_of(process: ProcessRun, facts: Mapping[str, Any], last_ns: int) -> list[str]:
     """Say what is in the way of a process's records, and what a killed one took along.
 
@@ -283,8 +293,11 @@ def _delivery_of(process: ProcessRun, facts: Mapping[str, Any], last_ns: int) ->
     if process.ending is not None and process.ending.how == VANISHED:
         count = sum(told["queued"].values())
         said.append(
-            f"It was killed: lost may be the {count:,} log records that waited in its memory when "
-            "it was last heard of, and what was not urgent of those it made after that."
+            phrase(
+                "It was killed: lost may be the {count:,} log records that waited in its memory "
+                "when it was last heard of, and what was not urgent of those it made after that.",
+                count=count,
+            )
         )
     return said
 
@@ -297,11 +310,17 @@ def _without_spans(told: list[tuple[ProcessRun, Mapping[str, Any]]]) -> list[Pro
 
 
 def _no_spans(process: ProcessRun) -> str:
-    advice = " `opentelemetry-bootstrap -a install` adds what makes them."
     young = time.time_ns() - process.started_ns < NO_SPANS_AFTER_NS
-    return (
+    said = phrase(
         "No spans came: which operation a failure belongs to, out of how many, is not visible."
-        f"{'' if young else advice}"
+    )
+    return (
+        said
+        if young
+        else phrase(
+            "{spans_said} `opentelemetry-bootstrap -a install` adds what makes them.",
+            spans_said=said,
+        )
     )
 
 
@@ -320,7 +339,9 @@ def _traffic(told: list[Mapping[str, Any]], run: ProcessRun, now_ns: int) -> Tra
 
 
 def _drops(told: list[Mapping[str, Any]], dropped: Mapping[str, int]) -> dict[str, int]:
-    drops: Counter[str] = Counter({f"store {key}": count for key, count in dropped.items()})
+    drops: Counter[str] = Counter(
+        {phrase("store {key}", key=key): count for key, count in dropped.items()}
+    )
     for facts in told:
         drops.update(facts.get("drops", {}))
     return dict(drops)
@@ -330,7 +351,8 @@ def _levels_not_seen() -> list[str]:
     level = logging.getLogger().getEffectiveLevel()
     if level <= logging.INFO:
         return []
-    return [f"Records below {logging.getLevelName(level)} are not made: the root logger's level."]
+    name = logging.getLevelName(level)
+    return [phrase("Records below {level} are not made: the root logger's level.", level=name)]
 
 
 def _version(name: str) -> str:

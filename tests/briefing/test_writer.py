@@ -27,6 +27,7 @@ from otel_briefing.issues.model import IssueState
 
 @dataclass
 class Config:
+    language: str = "en"
     briefing_enabled: bool = True
     dashboard_enabled: bool = True
     briefing_max_tokens: int = 2000

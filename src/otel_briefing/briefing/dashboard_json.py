@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_briefing.briefing import safety
 from otel_briefing.briefing.history import past
-from otel_briefing.briefing.page import Page, in_app_frames
+from otel_briefing.briefing.page import Page, in_app_frames, spoken, title_in_full
 from otel_briefing.briefing.status_tracker import health_of
 from otel_briefing.briefing.wording import direction, iso, nanoseconds
 from otel_briefing.issues.model import (
@@ -20,6 +20,7 @@ from otel_briefing.issues.model import (
     Snapshot,
     SystemIssue,
 )
+from otel_briefing.language import shown
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -58,13 +59,13 @@ def dashboard(snapshot: Snapshot, extra: Mapping[str, Any] | None = None) -> dic
         "processes": [_member(told) for told in more.get("processes") or []],
         "hub": _text(more.get("hub", "")),
         "versions": _plain(more.get("versions") or {}),
-        "door": _plain(snapshot.door),
+        "door": {_text(signal): _ours(said) for signal, said in snapshot.door.items()},
         "exporters": _plain(more.get("exporters") or []),
         "system_health": health_of(component.status for component in snapshot.components),
         "components_summary": {
             _text(component.name): {
                 "status": component.status,
-                "details": _text(component.details),
+                "details": _ours(component.details),
                 "issue_count": component.issue_count,
             }
             for component in snapshot.components
@@ -76,11 +77,11 @@ def dashboard(snapshot: Snapshot, extra: Mapping[str, Any] | None = None) -> dic
                 (issue for issue in snapshot.issues if id(issue) not in active), _ISSUES
             )
         ],
-        "changes": [_text(change) for change in snapshot.changes],
+        "changes": [_ours(change) for change in snapshot.changes],
         "operations": [_operation(operation) for operation in snapshot.operations],
         "traffic": _traffic(snapshot),
         "performance_metrics": {
-            "notes": [_text(line) for line in snapshot.performance],
+            "notes": [_ours(line) for line in snapshot.performance],
             "operations_p95_ms": {
                 _text(f"{o.service} {o.name}".strip()): round(o.p95_ms, 3)
                 for o in snapshot.operations
@@ -90,12 +91,16 @@ def dashboard(snapshot: Snapshot, extra: Mapping[str, Any] | None = None) -> dic
         "quick_actions": _quick_actions(page),
         "drops": _plain(snapshot.drops),
         "delivery": _plain(more.get("delivery") or {}),
-        "not_known": [_text(sentence) for sentence in snapshot.not_known],
+        "not_known": [_text(spoken(sentence)) for sentence in snapshot.not_known],
     }
 
 
 def _text(value: object) -> str:
     return safety.inert(value, _TEXT_CHARS)
+
+
+def _ours(sentence: str) -> str:
+    return _text(shown(sentence))
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
@@ -127,7 +132,7 @@ def _process(snapshot: Snapshot, more: Mapping[str, Any]) -> dict[str, Any]:
         if ending is None
         else {
             "at": iso(ending.at_ns),
-            "how": _text(ending.how),
+            "how": _ours(ending.how),
             "exit_code": ending.exit_code,
             "signal": _text(ending.signal),
         },
@@ -181,7 +186,7 @@ def _issue(issue: SystemIssue, page: Page) -> dict[str, Any]:
     word = safety.shell_word(issue.id)
     return {
         "id": _text(issue.id),
-        "title": _text(issue.title),
+        "title": _text(title_in_full(issue)),
         "description": _text(issue.description),
         "priority": _text(issue.priority),
         "category": _text(issue.category),
@@ -198,7 +203,7 @@ def _issue(issue: SystemIssue, page: Page) -> dict[str, Any]:
         "last_seen": _iso(issue.last_seen),
         "service": _text(issue.service),
         "affected_components": [_text(name) for name in issue.affected_components],
-        "suggested_actions": [_text(action) for action in issue.suggested_actions],
+        "suggested_actions": [_ours(action) for action in issue.suggested_actions],
         "estimated_time": issue.estimated_time,
         "breaks_at": _frames(issue, page),
         "exception": [_raised(r) for r in (issue.site.chain if issue.site else ()) if r.type],
@@ -241,7 +246,7 @@ def _exemplar(exemplar: Exemplar) -> dict[str, str]:
 
 def _recommendations(page: Page) -> list[str]:
     checks = [
-        _text(f"{issue.id}: {issue.suggested_actions[0]}")
+        _text(f"{issue.id}: {shown(issue.suggested_actions[0])}")
         for issue in page.active
         if issue.suggested_actions
     ]

@@ -13,6 +13,7 @@ from otel_briefing.briefing.wording import (
     OUTGOING,
     clock,
     direction,
+    joined,
     many,
     millis,
     nanoseconds,
@@ -20,6 +21,7 @@ from otel_briefing.briefing.wording import (
     span,
 )
 from otel_briefing.issues.causes import root_of
+from otel_briefing.language import phrase, say, shown
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -44,9 +46,9 @@ def issue_line(issue: SystemIssue, page: Page) -> str:
     """Say an issue in one line."""
     lines = page.lines()
     frame = seen_at(issue)
-    at = f" at {lines.name(page.place(frame))}" if frame else ""
+    at = say(" at {place}", place=lines.name(page.place(frame))) if frame else ""
     root = root_of(issue, page.by_id)
-    cause = f"; symptom of {lines.name(root.id)}" if root is not issue else ""
+    cause = say("; symptom of {cause}", cause=lines.name(root.id)) if root is not issue else ""
     lines.say(
         f"- {lines.name(issue.id)} · {lines.name(issue.priority)} · {issue.state.value} · "
         f"{_title(issue, page)}{at}; {many(issue.count, 'time')}{_last(issue, page)}"
@@ -56,7 +58,7 @@ def issue_line(issue: SystemIssue, page: Page) -> str:
 
 
 def _absent(issue: SystemIssue) -> str:
-    return "" if issue.history.here else "; not seen in this run"
+    return "" if issue.history.here else say("; not seen in this run")
 
 
 def issue_short(issue: SystemIssue, page: Page) -> str:
@@ -68,16 +70,16 @@ def issue_short(issue: SystemIssue, page: Page) -> str:
     _readings(issue, page, lines)
     checks = list(_checks(issue, page, lines))[:1]
     if checks:
-        lines.say(f"- Check: {checks[0]}")
+        lines.say(say("- Check: {check}", check=checks[0]))
     return str(lines)
 
 
 _UNCAUGHT = {
-    "main": "the main thread",
-    "thread": "a thread, which ended with it",
-    "task": "an asyncio task, which ended with it",
-    "unraisable": "a finalizer or a callback",
-    "excepthook": "code that shows exceptions by `sys.excepthook` and goes on",
+    "main": phrase("the main thread"),
+    "thread": phrase("a thread, which ended with it"),
+    "task": phrase("an asyncio task, which ended with it"),
+    "unraisable": phrase("a finalizer or a callback"),
+    "excepthook": phrase("code that shows exceptions by `sys.excepthook` and goes on"),
 }
 
 
@@ -93,7 +95,7 @@ def issue_full(issue: SystemIssue, page: Page, *, first: bool = False) -> str:
     _logged_at(issue, page, lines)
     _advice(issue, page, lines)
     _examples(issue, page, lines)
-    lines.say(f"- Fixed when: {fixed_when(issue, page, lines)}")
+    lines.say(say("- Fixed when: {gone}", gone=fixed_when(issue, page, lines)))
     return str(lines)
 
 
@@ -105,7 +107,7 @@ def _title(issue: SystemIssue, page: Page) -> str:
 
 def _heading(issue: SystemIssue, page: Page, *, first: bool) -> Lines:
     lines = page.lines()
-    start = " (start here)" if first else ""
+    start = say(" (start here)") if first else ""
     lines.say(
         f"## {lines.name(issue.id)} · {lines.name(issue.priority)} · {issue.state.value} · "
         f"{_title(issue, page)}{start}"
@@ -114,7 +116,7 @@ def _heading(issue: SystemIssue, page: Page, *, first: bool) -> Lines:
 
 
 def _last(issue: SystemIssue, page: Page) -> str:
-    return f", last {page.clock(issue.last_seen)}" if issue.last_seen else ""
+    return say(", last {last}", last=page.clock(issue.last_seen)) if issue.last_seen else ""
 
 
 def _impact(issue: SystemIssue, page: Page, lines: Lines) -> None:
@@ -125,62 +127,95 @@ def _impact(issue: SystemIssue, page: Page, lines: Lines) -> None:
     if len(issue.impacts) > _IMPACTS:
         parts.append(f"{many(len(issue.impacts) - _IMPACTS, 'more operation')}")
     if issue.symptom_ids:
-        parts.append("drags down " + ", ".join(map(lines.name, issue.symptom_ids[:_IMPACTS])))
+        symptoms = ", ".join(map(lines.name, issue.symptom_ids[:_IMPACTS]))
+        parts.append(say("drags down {symptoms}", symptoms=symptoms))
     if issue.cause_id:
-        parts.append(f"a symptom of {lines.name(issue.cause_id)}: start there")
+        parts.append(say("a symptom of {cause}: start there", cause=lines.name(issue.cause_id)))
     if issue.uncaught:
         ended = issue.uncaught == "main" and page.snapshot.run.ending is not None
-        where = _UNCAUGHT.get(issue.uncaught.partition(" ")[0], "somewhere")
-        parts.append(f"nobody caught it in {where}" + ("; it ended the program" if ended else ""))
+        where = shown(_UNCAUGHT.get(issue.uncaught.partition(" ")[0], phrase("somewhere")))
+        parts.append(
+            say("nobody caught it in {where}", where=where)
+            + (say("; it ended the program") if ended else "")
+        )
     if parts:
-        run = "in this run: " if issue.impacts else ""
-        lines.say(f"- Impact: {run}{'; '.join(parts)}")
+        run = say("in this run: ") if issue.impacts else ""
+        lines.say(say("- Impact: {run}{parts}", run=run, parts="; ".join(parts)))
 
 
 def _fares(impact: Impact) -> str:
     if not impact.failed:
         part = share(impact.affected, impact.tried)
-        return f"{impact.affected:,} of {impact.tried:,} ran into this ({part}), none failed"
-    ran = f", {impact.affected:,} ran into this" if impact.affected != impact.failed else ""
+        return say(
+            "{affected:,} of {tried:,} ran into this ({part}), none failed",
+            affected=impact.affected,
+            tried=impact.tried,
+            part=part,
+        )
+    ran = (
+        say(", {affected:,} ran into this", affected=impact.affected)
+        if impact.affected != impact.failed
+        else ""
+    )
     part = share(impact.failed, impact.tried)
-    return f"{impact.failed:,} of {impact.tried:,} failed ({part}){ran}"
+    return say(
+        "{failed:,} of {tried:,} failed ({part}){ran}",
+        failed=impact.failed,
+        tried=impact.tried,
+        part=part,
+        ran=ran,
+    )
 
 
 def _count(issue: SystemIssue, page: Page, lines: Lines) -> None:
     first, last = issue.first_seen, issue.last_seen
     if first is None or last is None:
-        lines.say(f"- Count: {issue.count:,}")
+        lines.say(say("- Count: {count:,}", count=issue.count))
         return
     if issue.count == 1:
-        lines.say(f"- Count: 1, at {page.clock(first)}")
+        lines.say(say("- Count: 1, at {first}", first=page.clock(first)))
         return
     lasted = nanoseconds(last) - nanoseconds(first)
     known = issue.rate_per_minute > 0 and lasted >= _RATE_NEEDS_NS
-    rate = f", {issue.rate_per_minute:,.1f} a minute" if known else ""
-    within = f"in {span(lasted)}" if lasted >= _SECOND_NS else "within one second"
+    rate = say(", {rate:,.1f} a minute", rate=issue.rate_per_minute) if known else ""
+    within = (
+        say("in {span}", span=span(lasted)) if lasted >= _SECOND_NS else say("within one second")
+    )
     word = direction(issue.trend)
     minutes = ", ".join(f"{count:,}" for count in issue.trend[-6:])
-    trend = f", {word} ({minutes} in the last whole minutes)" if word else ""
+    trend = (
+        say(", {trend} ({minutes} in the last whole minutes)", trend=shown(word), minutes=minutes)
+        if word
+        else ""
+    )
     lines.say(
-        f"- Count: {issue.count:,} {within}{rate}{trend}; "
-        f"first {page.clock(first)}, last {page.clock(last)}{_since(issue, page, last)}"
+        say(
+            "- Count: {count:,} {within}{rate}{trend}; first {first}, last {last}{since}",
+            count=issue.count,
+            within=within,
+            rate=rate,
+            trend=trend,
+            first=page.clock(first),
+            last=page.clock(last),
+            since=_since(issue, page, last),
+        )
     )
 
 
 def _since(issue: SystemIssue, page: Page, last: dt.datetime) -> str:
     if not issue.over:
         return ""
-    return f"; it has stopped, {span(page.snapshot.at_ns - nanoseconds(last))} ago"
+    return say("; it has stopped, {span} ago", span=span(page.snapshot.at_ns - nanoseconds(last)))
 
 
 def _before(issue: SystemIssue, page: Page, lines: Lines) -> None:
     """Say what is remembered: earlier runs with it, and what changed since one without failures."""
     if said := past(issue, page.snapshot.at_ns):
-        lines.say(f"- Before: {said}")
+        lines.say(say("- Before: {said}", said=said))
     if issue.changes:
-        lines.say("- Changed since the last good run:")
+        lines.say(say("- Changed since the last good run:"))
         for change in issue.changes:
-            lines.quote(change)
+            lines.quote(shown(change))
 
 
 def _slow(issue: SystemIssue, page: Page, lines: Lines) -> None:
@@ -189,14 +224,15 @@ def _slow(issue: SystemIssue, page: Page, lines: Lines) -> None:
     names = {(impact.service, impact.operation) for impact in issue.impacts}
     own = [o for o in page.snapshot.operations if (o.service, o.name) in names]
     if own:
-        lines.say("- Slow: " + "; ".join(_pace(o, lines) for o in own[:_IMPACTS]))
+        said = "; ".join(_pace(o, lines) for o in own[:_IMPACTS])
+        lines.say(say("- Slow: {said}", said=said))
     mine = [o for o in page.snapshot.operations if o.service == issue.service and o not in own]
     calls = [o for o in mine if o.kind in OUTGOING and not _is_about(issue, o)]
     late = [o for o in calls if 0 < o.normal_p95_ms * _SLOWER_THAN_NORMAL < o.p95_ms]
     late.sort(key=lambda o: -o.p95_ms)
     if late:
         said = "; ".join(_pace(o, lines) for o in late[:_IMPACTS])
-        lines.say(f"- Outgoing calls that became slow too: {said}")
+        lines.say(say("- Outgoing calls that became slow too: {said}", said=said))
 
 
 def _is_about(issue: SystemIssue, operation: Operation) -> bool:
@@ -205,11 +241,19 @@ def _is_about(issue: SystemIssue, operation: Operation) -> bool:
 
 
 def _pace(operation: Operation, lines: Lines) -> str:
-    normal = f", normally {millis(operation.normal_p95_ms)}" if operation.normal_p95_ms else ""
-    return (
-        f"{lines.name(operation.name)} p95 {millis(operation.p95_ms)}{normal}, "
-        f"p50 {millis(operation.p50_ms)} ({many(operation.tried, 'call')}, "
-        f"{operation.failed:,} failed)"
+    normal = (
+        say(", normally {normal}", normal=millis(operation.normal_p95_ms))
+        if operation.normal_p95_ms
+        else ""
+    )
+    return say(
+        "{name} p95 {p95}{normal}, p50 {p50} ({calls}, {failed:,} failed)",
+        name=lines.name(operation.name),
+        p95=millis(operation.p95_ms),
+        normal=normal,
+        p50=millis(operation.p50_ms),
+        calls=many(operation.tried, "call"),
+        failed=operation.failed,
     )
 
 
@@ -221,22 +265,37 @@ def _breaks_at(issue: SystemIssue, page: Page, lines: Lines) -> None:
     if own:
         path = page.frame(own[0], lines) + page.source(own[0])
         path += "".join(f" ← {page.frame(frame, lines)}" for frame in own[1:_FRAMES])
-        more = f" ← {len(own) - _FRAMES} more" if len(own) > _FRAMES else ""
+        more = say(" ← {more} more", more=len(own) - _FRAMES) if len(own) > _FRAMES else ""
         inner = ""
         if raised and not frames[0].in_app:
-            inner = f"; raised in library code that it called: {_library(frames[0], lines)}"
+            inner = say(
+                "; raised in library code that it called: {library}",
+                library=_library(frames[0], lines),
+            )
         elif not raised and (called := _called_by(own[0], frames)):
-            inner = f"; it waits in {_library(called, lines)}"
-        lines.say(f"- {'Breaks' if raised else 'Called'} at: {path}{more}{inner}")
+            inner = say("; it waits in {library}", library=_library(called, lines))
+        lines.say(
+            say("- Breaks at: {path}", path=f"{path}{more}{inner}")
+            if raised
+            else say("- Called at: {path}", path=f"{path}{more}{inner}")
+        )
     elif frames:
         lines.say(
-            f"- Breaks at: library code {_library(frames[0], lines)}; "
-            "no frame of your own code is on the stack"
+            say(
+                "- Breaks at: library code {library}; no frame of your own code is on the stack",
+                library=_library(frames[0], lines),
+            )
         )
     elif issue.call_site is None:
         frame = seen_at(issue)
         if frame is not None:
-            lines.say(f"- Seen at: {page.frame(frame, lines)}{page.source(frame)}")
+            lines.say(
+                say(
+                    "- Seen at: {frame}{source}",
+                    frame=page.frame(frame, lines),
+                    source=page.source(frame),
+                )
+            )
 
 
 def _called_by(frame: Frame, frames: tuple[Frame, ...]) -> Frame | None:
@@ -251,22 +310,29 @@ def _library(frame: Frame, lines: Lines) -> str:
 
 def _exception(issue: SystemIssue, lines: Lines, *, evidence: int) -> None:
     texts = [text for text in _texts(issue) if not lines.holds(text)]
-    kinds = ""
-    if issue.count > 1:
-        number = "100 or more" if issue.message_kinds >= _KINDS_STOP_AT else issue.message_kinds
-        same = issue.message_kinds <= 1
-        chained = issue.site is not None and len(issue.site.chain) > 1
-        once = "the same text each time" if not chained else "the root's text is the same each time"
-        kinds = once if same else f"{number} different texts"
+    kinds = _kinds(issue)
     if issue.site is not None and issue.site.root.type:
         chain = lines.name(issue.site.root.type)
         for raised in issue.site.chain[1:_FRAMES]:
-            chain += f", then {lines.name(raised.type)} because of it"
-        lines.say(f"- Exception: {chain}{'; ' + kinds if kinds else ''}")
+            chain += say(", then {type} because of it", type=lines.name(raised.type))
+        lines.say(say("- Exception: {chain}", chain=chain + (f"; {kinds}" if kinds else "")))
     elif texts:
-        lines.say(f"- Says: {kinds}" if kinds else "- Says:")
+        lines.say(say("- Says: {kinds}", kinds=kinds) if kinds else say("- Says:"))
     for text in texts[:evidence]:
         lines.quote(text)
+
+
+def _kinds(issue: SystemIssue) -> str:
+    """Say how many texts the occurrences have."""
+    if issue.count <= 1:
+        return ""
+    if issue.message_kinds >= _KINDS_STOP_AT:
+        return say("100 or more different texts")
+    if issue.message_kinds > 1:
+        return say("{number} different texts", number=issue.message_kinds)
+    if issue.site is not None and len(issue.site.chain) > 1:
+        return say("the root's text is the same each time")
+    return say("the same text each time")
 
 
 def _texts(issue: SystemIssue) -> Iterator[str]:
@@ -291,9 +357,16 @@ def _logged_at(issue: SystemIssue, page: Page, lines: Lines) -> None:
     if issue.call_site is None or not (issue.template or issue.logger):
         return  # nothing was logged: a stack that was taken for another reason
     template = page.template(issue)
-    shown = f" {safety.literal(safety.scrub(template))}" if template else ""
-    logger = f" (logger {lines.name(issue.logger)})" if issue.logger else ""
-    lines.say(f"- Logged at: {page.frame(issue.call_site, lines)}{shown}{logger}")
+    source = f" {safety.literal(safety.scrub(template))}" if template else ""
+    logger = say(" (logger {logger})", logger=lines.name(issue.logger)) if issue.logger else ""
+    lines.say(
+        say(
+            "- Logged at: {frame}{source}{logger}",
+            frame=page.frame(issue.call_site, lines),
+            source=source,
+            logger=logger,
+        )
+    )
     if issue.site is not None and issue.site.root.type:
         raised = {link.message for link in issue.site.chain}
         said = next((e.text for e in reversed(issue.exemplars) if e.text not in raised), "")
@@ -304,36 +377,54 @@ def _logged_at(issue: SystemIssue, page: Page, lines: Lines) -> None:
 def _advice(issue: SystemIssue, page: Page, lines: Lines) -> None:
     _readings(issue, page, lines)
     if not issue.readings:
-        lines.say(f"- Reading: {_what_is_sure(issue, lines)}")
+        lines.say(say("- Reading: {said}", said=_what_is_sure(issue, lines)))
     checks = list(_checks(issue, page, lines))[:_CHECKS]
-    about = f" (about {issue.estimated_time} min)" if issue.estimated_time > 0 else ""
+    about = (
+        say(" (about {minutes} min)", minutes=issue.estimated_time)
+        if issue.estimated_time > 0
+        else ""
+    )
     if checks:
         numbered = " ".join(f"{n}. {_stopped(check)}" for n, check in enumerate(checks, 1))
-        lines.say(f"- Check: {numbered}{about}")
+        lines.say(say("- Check: {numbered}{about}", numbered=numbered, about=about))
     if issue.not_a_fix:
-        lines.say(f"- Not a fix: {_stopped(safety.quiet(issue.not_a_fix))}")
+        lines.say(say("- Not a fix: {said}", said=_stopped(safety.quiet(shown(issue.not_a_fix)))))
     link = safety.url(issue.link) if issue.link else None
     if link:
-        lines.say(f"- About this failure: {link}")
+        lines.say(say("- About this failure: {link}", link=link))
 
 
 def _readings(issue: SystemIssue, page: Page, lines: Lines) -> None:
     for reading in issue.readings:
-        wrong = f" Wrong if {safety.quiet(reading.wrong_if)}" if reading.wrong_if else ""
-        called = f" Called at {page.frame(reading.frame, lines)}" if reading.frame else ""
+        wrong = (
+            say(" Wrong if {wrong_if}", wrong_if=safety.quiet(shown(reading.wrong_if)))
+            if reading.wrong_if
+            else ""
+        )
+        called = (
+            say(" Called at {frame}", frame=page.frame(reading.frame, lines))
+            if reading.frame
+            else ""
+        )
         called += f" ← {page.frame(reading.caller, lines)}" if reading.caller else ""
         called += "." if called else ""
-        call = lines.name(reading.call) if reading.call else "this call"
-        text = _stopped(safety.quiet(reading.text.replace("{call}", call))) + called
-        lines.say(f"- Reading: {reading.confidence.value} {text}{wrong and _stopped(wrong)}")
+        call = lines.name(reading.call) if reading.call else say("this call")
+        text = _stopped(safety.quiet(shown(reading.text).replace("{call}", call))) + called
+        said = f"{reading.confidence.value} {text}{wrong and _stopped(wrong)}"
+        lines.say(say("- Reading: {said}", said=said))
 
 
 def _what_is_sure(issue: SystemIssue, lines: Lines) -> str:
-    where = " Where: PROVEN by the stack." if in_app_frames(issue) else ""
+    where = say(" Where: PROVEN by the stack.") if in_app_frames(issue) else ""
     if issue.pattern:
-        known = f"a known failure, recognised by its text (pattern {lines.name(issue.pattern)})."
-        return f"{known}{where} What led to it: not visible from here."
-    return f"cause not visible from here; what happened is in the evidence.{where}"
+        known = say(
+            "a known failure, recognised by its text (pattern {pattern}).",
+            pattern=lines.name(issue.pattern),
+        )
+        return say(
+            "{known}{where} What led to it: not visible from here.", known=known, where=where
+        )
+    return say("cause not visible from here; what happened is in the evidence.{where}", where=where)
 
 
 def _stopped(text: str) -> str:
@@ -343,26 +434,26 @@ def _stopped(text: str) -> str:
 def _checks(issue: SystemIssue, page: Page, lines: Lines) -> Iterator[str]:
     frame = seen_at(issue)
     if frame is not None:
-        told = next((reading for reading in issue.readings if reading.frame), None)
-        found = [frame, told.frame, told.caller] if told else [frame]
+        pointed = next((reading for reading in issue.readings if reading.frame), None)
+        found = [frame, pointed.frame, pointed.caller] if pointed else [frame]
         apart = [f for n, f in enumerate(found) if f and not _near(f, found[:n])]
-        yield "read " + " and ".join(_around(f, page, lines) for f in apart)
+        yield say("read {places}", places=joined([_around(f, page, lines) for f in apart]))
     for action in issue.suggested_actions:
-        yield safety.quiet(_filled(action, issue, page))
+        yield safety.quiet(_filled(shown(action), issue, page))
     if issue.suggested_actions:
         return
     known = CHECKS.get(issue.site.root.short_type) if issue.site else None
     if frame is not None and page.source(frame).startswith(" `src raise"):
-        known = "that line raises on purpose: read the condition that leads to it"
+        known = phrase("that line raises on purpose: read the condition that leads to it")
     if known:
-        yield known
+        yield shown(known)
     if issue.message_kinds > 1:
-        yield "compare the different texts: what varies in them says which input it is"
+        yield say("compare the different texts: what varies in them says which input it is")
     failing = next((e.trace_id for e in issue.exemplars if _is_trace(e.trace_id)), "")
     if failing and _is_trace(issue.passing_trace):
-        yield "compare the failing trace with the passing one: the first span that differs"
+        yield say("compare the failing trace with the passing one: the first span that differs")
     elif frame is not None and not known:
-        yield "find what the values in that line are when it fails, and where they come from"
+        yield say("find what the values in that line are when it fails, and where they come from")
 
 
 def _filled(action: str, issue: SystemIssue, page: Page) -> str:
@@ -394,25 +485,30 @@ def _examples(issue: SystemIssue, page: Page, lines: Lines) -> None:
     parts = []
     if failing is not None:
         at = clock(failing.time_ns, page.snapshot.at_ns, millis=True)
-        word = "slow" if issue.category == "Latency" else "failing"
-        parts.append(f"{word} trace {failing.trace_id} {at}")
+        parts.append(
+            say("slow trace {trace} {at}", trace=failing.trace_id, at=at)
+            if issue.category == "Latency"
+            else say("failing trace {trace} {at}", trace=failing.trace_id, at=at)
+        )
     if _is_trace(issue.passing_trace):
-        parts.append(f"passing trace {issue.passing_trace}")
+        parts.append(say("passing trace {trace}", trace=issue.passing_trace))
     if parts:
-        lines.say(f"- Examples: {' · '.join(parts)}")
+        lines.say(say("- Examples: {parts}", parts=" · ".join(parts)))
 
 
 def fixed_when(issue: SystemIssue, page: Page, lines: Lines) -> str:
     """Say what would show that the issue is gone."""
     word = safety.shell_word(issue.id)
-    ask = f"`otel-briefing verify {word}` says FIXED: " if word else ""
+    ask = say("`otel-briefing verify {word}` says FIXED: ", word=word) if word else ""
     return ask + _gone_when(issue, page, lines)
 
 
 def _gone_when(issue: SystemIssue, page: Page, lines: Lines) -> str:
-    quiet = "silence alone proves nothing"
+    quiet = say("silence alone proves nothing")
     if issue.uncaught == "main" and page.snapshot.run.ending is not None:
-        return "the program starts again and runs past this line; a page without this is no proof"
+        return say(
+            "the program starts again and runs past this line; a page without this is no proof"
+        )
     if issue.category == "Latency":
         for operation in page.snapshot.operations:
             same = any(
@@ -421,15 +517,25 @@ def _gone_when(issue: SystemIssue, page: Page, lines: Lines) -> str:
             )
             if same and operation.normal_p95_ms:
                 normal = millis(operation.normal_p95_ms)
-                return (
-                    f"{lines.name(operation.name)} is back near p95 {normal} over as many calls "
-                    f"after your change; {quiet}"
+                return say(
+                    "{name} is back near p95 {normal} over as many calls after your "
+                    "change; {quiet}",
+                    name=lines.name(operation.name),
+                    normal=normal,
+                    quiet=quiet,
                 )
-        what = lines.name(issue.impacts[0].operation) if issue.impacts else "the call"
-        return f"{what} is fast again over as many calls after your change; {quiet}"
-    if issue.impacts:
-        return (
-            f"{lines.name(issue.impacts[0].operation)} succeeds again (N of N) with no new "
-            f"occurrence after your change; {quiet}"
+        what = lines.name(issue.impacts[0].operation) if issue.impacts else say("the call")
+        return say(
+            "{what} is fast again over as many calls after your change; {quiet}",
+            what=what,
+            quiet=quiet,
         )
-    return f"the same code runs again with no new occurrence after your change; {quiet}"
+    if issue.impacts:
+        return say(
+            "{operation} succeeds again (N of N) with no new occurrence after your change; {quiet}",
+            operation=lines.name(issue.impacts[0].operation),
+            quiet=quiet,
+        )
+    return say(
+        "the same code runs again with no new occurrence after your change; {quiet}", quiet=quiet
+    )

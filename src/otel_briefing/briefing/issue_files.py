@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from otel_briefing.briefing import safety
 from otel_briefing.briefing.files import source_line, write_atomically
 from otel_briefing.briefing.issue_page import render_issue
+from otel_briefing.language import spoken_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -99,5 +100,5 @@ def _key(issue: SystemIssue, snapshot: Snapshot) -> tuple[object, ...]:
     return (
         *(issue.state, issue.priority, issue.count, issue.last_seen, issue.trend, issue.title),
         *(issue.impacts, issue.readings, issue.passing_trace, issue.cause_id, issue.symptom_ids),
-        *(issue.over, issue.changes, issue.findings, snapshot.run.ending),
+        *(issue.over, issue.changes, issue.findings, snapshot.run.ending, spoken_here()),
     )

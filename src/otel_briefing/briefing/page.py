@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otel_briefing.briefing import safety
 from otel_briefing.briefing.wording import clock, file_of, nanoseconds
+from otel_briefing.language import say, shown
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -19,12 +21,23 @@ if TYPE_CHECKING:
 
 SourceLine = Callable[[str, int, int], "str | None"]
 _TEMPLATE_LINES = 6  # a logging call's literal stands at most so far below the call's first line
+_BY = re.compile(r"[^:\n]{1,200} pid \d+(?: \(\+\d+\))?: ")
 _SQL = frozenset(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "REPLACE", "MERGE", "CALL"))
 
 
 def no_source(_path: str, _line: int, _started_ns: int) -> str | None:
     """Know no source line."""
     return None
+
+
+def spoken(sentence: str) -> str:
+    """Return what processes say, in the reader's language; their names stand before it.
+
+    What follows it after a line break is somebody else's words, and stays.
+    """
+    said, newline, evidence = sentence.partition("\n")
+    who, found, rest = said.partition(": ") if _BY.match(said) else ("", "", said)
+    return f"{who}{found}{shown(rest)}{newline}{evidence}"
 
 
 class Lines:
@@ -40,11 +53,11 @@ class Lines:
         """Return a name for use inline; one that may not stand there is owed as evidence."""
         safe = safety.label(text.replace("<*>", "<_>"))  # a star would be emphasis
         if safe is None and text in self._quoted:
-            return "(named above)"
+            return say("(named above)")
         if safe is None:
             if text not in self._owed:
                 self._owed.append(text)
-            return "(named below)"
+            return say("(named below)")
         return f"`{safe}`" if "<" in safe else safe
 
     def say(self, line: str) -> None:
@@ -129,7 +142,7 @@ class Page:
     def title(self, issue: SystemIssue) -> str:
         """Return the title; a logging literal that stands in the source may be one."""
         title = title_of(issue)
-        if " logged" in title and not issue.pattern and issue.site is None:
+        if not issue.pattern and issue.site is None and title.startswith(_logged(issue)):
             template = self.template(issue)
             return safety.literal(safety.scrub(template), 80) if template else title
         return title
@@ -178,14 +191,14 @@ def title_of(issue: SystemIssue) -> str:
     A known pattern's title is its author's. Any other stands only while it names what may stand
     inline, and repeats nothing of the evidence; otherwise one is made of facts.
     """
-    title = safety.quiet(issue.title, 100).replace("`", "'").replace("<*>", "<_>")
+    title = safety.quiet(shown(issue.title), 100).replace("`", "'").replace("<*>", "<_>")
     title = title.replace("*", "").lstrip("# ")
     if issue.pattern:
         return title + _missing_name(issue)
     frame = seen_at(issue)
     suffix = _where(frame) if frame else ""
     if issue.site is not None and issue.site.root.type:
-        return f"{safety.identifier(issue.site.root.short_type) or 'an exception'}{suffix}"
+        return f"{safety.identifier(issue.site.root.short_type) or say('an exception')}{suffix}"
     if issue.category == "Latency":
         pace, _, operation = title.partition(": ")
         name = safety.label(operation)
@@ -195,16 +208,27 @@ def title_of(issue: SystemIssue) -> str:
         if of_call is not None:
             return of_call
     if issue.call_site is not None or issue.messages:
-        return f"{_level(issue.severity)} logged{suffix}"
+        return _logged(issue) + suffix
     return title
+
+
+def title_in_full(issue: SystemIssue) -> str:
+    """Return the title as it was made, in the reader's language; what was logged stays."""
+    if issue.pattern or not (issue.logger or issue.template):
+        name, found, error = issue.title.rpartition(" failed: ")
+        if found and not issue.pattern:
+            return say("{call} failed", call=name) + f": {error}"
+        return shown(issue.title)
+    return issue.title
 
 
 def _where(frame: Frame) -> str:
     if frame.function == "<module>":
         file = safety.identifier(frame.file)
-        return f" while loading {file}" if file else ""
+        return say(" while loading {file}", file=file) if file else ""
     function = safety.identifier(frame.function)
-    return f" in {function.replace('<', '').replace('>', '')}" if function else ""
+    function = (function or "").replace("<", "").replace(">", "")
+    return say(" in {function}", function=function) if function else ""
 
 
 def _missing_name(issue: SystemIssue) -> str:
@@ -222,9 +246,14 @@ def _call_title(title: str) -> str | None:
     if not found:
         return None
     verb = name.partition(" ")[0]
-    other = f"a {verb} statement" if verb in _SQL else "a call"
+    other = say("a {verb} statement", verb=verb) if verb in _SQL else say("a call")
     kind = safety.identifier(error)
-    return f"{safety.label(name) or other} failed{': ' + kind if kind else ''}"
+    failed = say("{call} failed", call=safety.label(name) or other)
+    return failed + (f": {kind}" if kind else "")
+
+
+def _logged(issue: SystemIssue) -> str:
+    return say("{level} logged", level=_level(issue.severity))
 
 
 def _level(severity: int) -> str:

@@ -16,6 +16,7 @@ from otel_briefing.briefing.render_clock import RenderClock
 from otel_briefing.briefing.status_tracker import SystemStatusTracker
 from otel_briefing.briefing.writer import PageConfig, PageWriter
 from otel_briefing.issues.model import Component, ProcessRun, Snapshot, SystemIssue
+from otel_briefing.language import phrase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,7 +176,7 @@ class LLMBriefingService:
             issues=[dataclasses.replace(issue) for issue in self._issues()],
             components=components,
             not_known=[
-                "Only reported component states are watched here: no telemetry is attached."
+                phrase("Only reported component states are watched here: no telemetry is attached.")
             ],
         )
 

@@ -20,6 +20,7 @@ from otel_briefing.briefing.wording import (
 )
 from otel_briefing.events import ERROR
 from otel_briefing.issues.causes import root_of
+from otel_briefing.language import say, shown
 
 if TYPE_CHECKING:
     from otel_briefing.issues.model import Operation, ProcessRun, SystemIssue
@@ -34,7 +35,7 @@ def heading(page: Page) -> str:
     """Return the title line."""
     snapshot = page.snapshot
     title = safety.inert(snapshot.title, 60)
-    title = title if _WORDS.fullmatch(title) else "this program"
+    title = title if _WORDS.fullmatch(title) else say("this program")
     return f"# Briefing {snapshot.number} · {title} · {snapshot.state} · {iso(snapshot.at_ns)}"
 
 
@@ -43,16 +44,19 @@ def validity(page: Page, valid_for_s: float, heartbeat_s: float) -> str:
     snapshot = page.snapshot
     ending = snapshot.run.ending
     if ending is not None:
-        return (
-            f"Valid until {page.clock(ending.at_ns)}, when the program ended "
-            f"({safety.quiet(ending.how, 160)}): all below is its last live state, kept as "
-            "history. The next start rewrites this page."
+        return say(
+            "Valid until {until}, when the program ended ({how}): all below is its last "
+            "live state, kept as history. The next start rewrites this page.",
+            until=page.clock(ending.at_ns),
+            how=safety.quiet(shown(ending.how), 160),
         )
     until_ns = snapshot.at_ns + int(valid_for_s * _S)
     until = clock(until_ns, until_ns)  # of the time alone, also past midnight: scripts read it
-    return (
-        f"Valid until {until}; rewritten every {heartbeat_s:g} s while the app runs: "
-        "later than that, all below is history."
+    return say(
+        "Valid until {until}; rewritten every {heartbeat_s:g} s while the app runs: "
+        "later than that, all below is history.",
+        until=until,
+        heartbeat_s=heartbeat_s,
     )
 
 
@@ -63,19 +67,20 @@ def watched(page: Page, lines: Lines) -> str:
     parts = [_processes([run, *(other for other in page.runs if other is not run)], lines)]
     facts = []
     if run.environment:
-        facts.append(f"env {lines.name(run.environment)}")
+        facts.append(say("env {environment}", environment=lines.name(run.environment)))
     if run.version:
-        facts.append(f"version {lines.name(run.version)}")
+        facts.append(say("version {version}", version=lines.name(run.version)))
     if run.started_ns:
         ended = run.ending is not None
         until = run.ending.at_ns if run.ending is not None else snapshot.at_ns
-        facts.append(f"{'ran' if ended else 'up'} {span(until - run.started_ns)}")
+        lasted = span(until - run.started_ns)
+        facts.append(say("ran {span}", span=lasted) if ended else say("up {span}", span=lasted))
     parts += [", ".join(facts)] if facts else []
     if run.command:
-        parts.append(f"command {_code(run.command, lines)}")
+        parts.append(say("command {command}", command=_code(run.command, lines)))
     if snapshot.root:
-        parts.append(f"file names are relative to {_code(snapshot.root, lines)}")
-    return f"Watched: {'; '.join(parts)}."
+        parts.append(say("file names are relative to {root}", root=_code(snapshot.root, lines)))
+    return say("Watched: {parts}.", parts="; ".join(parts))
 
 
 def _code(text: str, lines: Lines) -> str:
@@ -91,11 +96,17 @@ def _processes(runs: list[ProcessRun], lines: Lines) -> str:
         by_service.setdefault(run.service, []).append(run)
     said = []
     for service, mine in list(by_service.items())[:_SERVICES]:
-        pids = [f"{p.pid} (ended)" if p.ending is not None else str(p.pid) for p in mine]
+        pids = [
+            say("{pid} (ended)", pid=p.pid) if p.ending is not None else str(p.pid) for p in mine
+        ]
         more = f" (+{len(pids) - _PIDS})" if len(pids) > _PIDS else ""
-        name = lines.name(service) if service else "process"
+        name = lines.name(service) if service else say("process")
         said.append(f"{name} pid{'s' if len(pids) > 1 else ''} {', '.join(pids[:_PIDS])}{more}")
-    more = f" (+{len(by_service) - _SERVICES} services)" if len(by_service) > _SERVICES else ""
+    more = (
+        say(" (+{more} services)", more=len(by_service) - _SERVICES)
+        if len(by_service) > _SERVICES
+        else ""
+    )
     return ", ".join(said) + more
 
 
@@ -107,7 +118,7 @@ def verdict(page: Page, lines: Lines) -> str:
     if state == "NO ISSUE SEEN":
         return _healthy(page)
     broken = _worst(page)
-    opening = "Nothing fails yet. " if state == "DEGRADING" else ""
+    opening = say("Nothing fails yet. ") if state == "DEGRADING" else ""
     if broken is not None:
         opening = _failed(broken, page, lines)
     slow = _slowest(page, lines) if state == "DEGRADING" else ""
@@ -119,27 +130,36 @@ def _stopped(page: Page) -> str:
     last = max((issue.last_seen for issue in page.active if issue.last_seen), default=None)
     if last is None or not all(issue.over or issue.cause_id for issue in page.active):
         return ""
-    return f"It has stopped: none for {span(page.snapshot.at_ns - nanoseconds(last))}. "
+    return say(
+        "It has stopped: none for {span}. ", span=span(page.snapshot.at_ns - nanoseconds(last))
+    )
 
 
 def _ended(page: Page, lines: Lines) -> str:
     run = page.snapshot.run
     assert run.ending is not None  # noqa: S101 - the state says so
     lasted = (
-        f", {span(run.ending.at_ns - run.started_ns)} after it started" if run.started_ns else ""
+        say(", {span} after it started", span=span(run.ending.at_ns - run.started_ns))
+        if run.started_ns
+        else ""
     )
     who = f"{lines.name(run.service)} (pid {run.pid})" if run.service else f"pid {run.pid}"
-    opening = f"{who} is not running: it ended {page.clock(run.ending.at_ns)}{lasted}: "
-    opening += f"{safety.quiet(run.ending.how, 160).rstrip('.')}. "
+    opening = say(
+        "{who} is not running: it ended {at}{lasted}: ",
+        who=who,
+        at=page.clock(run.ending.at_ns),
+        lasted=lasted,
+    )
+    opening += f"{safety.quiet(shown(run.ending.how), 160).rstrip('.')}. "
     if not page.active:
-        return opening + "No issue was seen before that."
+        return opening + say("No issue was seen before that.")
     return opening + _start(page, lines)
 
 
 def _start(page: Page, lines: Lines) -> str:
     first = page.active[0]
     frame = seen_at(first)
-    at = f", at {page.frame(frame, lines)}" if frame else ""
+    at = say(", at {frame}", frame=page.frame(frame, lines)) if frame else ""
     return (
         f"{_count(page, lines)} {lines.name(first.id)}: {page.title(first)}{at}. "
         f"{_certainty(first)}"
@@ -150,27 +170,39 @@ def _count(page: Page, lines: Lines) -> str:
     """Say how many issues there are, and how many of them the first one brings about."""
     issues = page.active
     if len(issues) == 1:
-        return "The one issue is"
+        return say("The one issue is")
     first = issues[0]
     chain = 1 + sum(root_of(issue, page.by_id) is first for issue in issues[1:])
-    where = f", starting in {lines.name(first.service)}" if first.service else ""
+    where = (
+        say(", starting in {service}", service=lines.name(first.service)) if first.service else ""
+    )
     if chain == len(issues):
-        return f"One chain of {chain} issues{where}; start with"
+        return say("One chain of {chain} issues{where}; start with", chain=chain, where=where)
     if chain > 1:
-        return f"{len(issues)} issues, {chain} of them one chain{where}; start with"
-    return f"{len(issues)} issues; start with"
+        return say(
+            "{issues} issues, {chain} of them one chain{where}; start with",
+            issues=len(issues),
+            chain=chain,
+            where=where,
+        )
+    return say("{issues} issues; start with", issues=len(issues))
 
 
 def _certainty(issue: SystemIssue) -> str:
-    where = "not known"
+    where = say("not known")
     if in_app_frames(issue):
-        where = "PROVEN (stack)"
+        where = say("PROVEN (stack)")
     elif issue.call_site is not None:
-        where = "LIKELY (logged there)"
+        where = say("LIKELY (logged there)")
     why = issue.confidence or (issue.readings[0].confidence if issue.readings else None)
-    what = "What: recognised by its text. " if issue.pattern else ""
-    unknown = "not known; see what changed" if issue.changes else "not known"
-    return f"{what}Where: {where}. Why: {f'{why.value}, see Reading' if why else unknown}."
+    what = say("What: recognised by its text. ") if issue.pattern else ""
+    unknown = say("not known; see what changed") if issue.changes else say("not known")
+    return say(
+        "{what}Where: {where}. Why: {why}.",
+        what=what,
+        where=where,
+        why=say("{word}, see Reading", word=why.value) if why else unknown,
+    )
 
 
 def _worst(page: Page) -> Operation | None:
@@ -187,14 +219,20 @@ def _worst(page: Page) -> Operation | None:
 def _failed(operation: Operation, page: Page, lines: Lines) -> str:
     of = f"{lines.name(operation.service)} " if operation.service else ""
     since = tried_since(operation)
-    text = f"{of}{lines.name(operation.name)}: {operation.failed:,} of {since:,} failed"
+    text = say(
+        "{of}{name}: {failed:,} of {since:,} failed",
+        of=of,
+        name=lines.name(operation.name),
+        failed=operation.failed,
+        since=since,
+    )
     if operation.first_failed_ns:
-        text += f" since {page.clock(operation.first_failed_ns)}"
+        text += say(" since {at}", at=page.clock(operation.first_failed_ns))
         before = operation.tried_before_first
         if before:
-            text += f" (before: 0 of {before:,})"
+            text += say(" (before: 0 of {before:,})", before=before)
         else:
-            text += " (the very first one failed)"
+            text += say(" (the very first one failed)")
     return f"{text}. "
 
 
@@ -208,9 +246,11 @@ def _slowest(page: Page, lines: Lines) -> str:
     names = {(i.service, i.operation) for i in page.active[0].impacts}
     for operation in page.snapshot.operations:
         if (operation.service, operation.name) in names and operation.normal_p95_ms:
-            return (
-                f"{lines.name(operation.name)} p95 is {millis(operation.p95_ms)}, "
-                f"normally {millis(operation.normal_p95_ms)}. "
+            return say(
+                "{name} p95 is {p95}, normally {normal}. ",
+                name=lines.name(operation.name),
+                p95=millis(operation.p95_ms),
+                normal=millis(operation.normal_p95_ms),
             )
     return ""
 
@@ -220,16 +260,31 @@ def _healthy(page: Page) -> str:
     traffic = snapshot.traffic
     total = sum(traffic.records.values())
     if not total and not traffic.spans:
-        return "No issue seen, but nothing else either: no log record and no span has arrived yet."
+        return say(
+            "No issue seen, but nothing else either: no log record and no span has arrived yet."
+        )
     kinds = [f"{traffic.records[s]:,} {s}" for s in _SEVERITIES if traffic.records.get(s)]
     seen = [many(total, "log record") + (f" ({', '.join(kinds)})" if kinds else "")]
     seen.append(many(traffic.spans, "span"))
     served = [o for o in snapshot.operations if o.kind not in OUTGOING] or snapshot.operations
     if served:
         tried, failed = sum(o.tried for o in served), sum(o.failed for o in served)
-        seen.append(f"{many(len(served), 'operation')} tried {tried:,} times, {failed:,} failed")
-    since = f" since {clock(traffic.first_ns, snapshot.at_ns)}" if traffic.first_ns else ""
-    return f"No issue seen in {joined(seen)}{since}. Where this cannot look: see Not known."
+        seen.append(
+            say(
+                "{operations} tried {tried:,} times, {failed:,} failed",
+                operations=many(len(served), "operation"),
+                tried=tried,
+                failed=failed,
+            )
+        )
+    since = (
+        say(" since {at}", at=clock(traffic.first_ns, snapshot.at_ns)) if traffic.first_ns else ""
+    )
+    return say(
+        "No issue seen in {seen}{since}. Where this cannot look: see Not known.",
+        seen=joined(seen),
+        since=since,
+    )
 
 
 def blind_spots(page: Page) -> list[str]:
@@ -239,17 +294,19 @@ def blind_spots(page: Page) -> list[str]:
     said = " ".join(snapshot.not_known)
     if not snapshot.traffic.spans and "No span" not in said:
         found.append(
-            "No span was seen: which operations fail, out of how many, and what one failure drags "
-            "down is not known; failures that nobody logs are invisible."
+            say(
+                "No span was seen: which operations fail, out of how many, and what one "
+                "failure drags down is not known; failures that nobody logs are invisible."
+            )
         )
     low = {"INFO", "DEBUG", "TRACE"} & snapshot.traffic.records.keys()
     if not low and snapshot.traffic.records and "Records below" not in said:
-        found.append("No record below WARN was seen: the program may not record them.")
+        found.append(say("No record below WARN was seen: the program may not record them."))
     if page.active and all(issue.severity < ERROR for issue in page.active):
-        found.append("Whether users notice it: nothing has been reported as failed.")
+        found.append(say("Whether users notice it: nothing has been reported as failed."))
     if snapshot.drops:
         lost = ", ".join(
-            f"{safety.quiet(k, 80)} {n:,}" for k, n in sorted(snapshot.drops.items()) if n
+            f"{safety.quiet(shown(k), 80)} {n:,}" for k, n in sorted(snapshot.drops.items()) if n
         )
-        found += [f"Lost: {lost}."] if lost else []
+        found += [say("Lost: {lost}.", lost=lost)] if lost else []
     return found

@@ -6,6 +6,8 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING
 
+from otel_briefing.language import phrase, say
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -70,20 +72,21 @@ def share(part: int, whole: int) -> str:
         return ""
     percent = round(100 * part / whole)
     if percent == 0 and part:
-        return "under 1 %"
+        return say("under 1 %")
     if percent >= 100 and part < whole:  # noqa: PLR2004
-        return "over 99 %"
+        return say("over 99 %")
     return f"{percent} %"
 
 
 def many(count: int, noun: str, plural: str = "") -> str:
     """Write a count with its noun: `1 issue`, `1,204 records`."""
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+    english = f"{{n:,}} {noun if count == 1 else plural or noun + 's'}"
+    return say(english, n=count)
 
 
 def joined(parts: Sequence[str]) -> str:
     """Join as a sentence does: `a, b and c`."""
-    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
+    return say(" and ").join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
 
 
 def direction(trend: Sequence[int]) -> str:
@@ -92,9 +95,11 @@ def direction(trend: Sequence[int]) -> str:
         return ""
     before = sum(trend[:-1]) / (len(trend) - 1)
     if before == 0:
-        return "rising" if trend[-1] else "steady"
+        return phrase("rising") if trend[-1] else phrase("steady")
     ratio = trend[-1] / before
-    return "rising" if ratio > _RISING else "falling" if ratio < _FALLING else "steady"
+    if ratio > _RISING:
+        return phrase("rising")
+    return phrase("falling") if ratio < _FALLING else phrase("steady")
 
 
 def file_of(frame: Frame, root: str) -> str:

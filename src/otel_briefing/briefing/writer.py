@@ -23,6 +23,7 @@ from otel_briefing.briefing.issue_files import Due, IssueFiles
 from otel_briefing.briefing.page import title_of
 from otel_briefing.briefing.renderer import render_page
 from otel_briefing.issues.model import IssueState, Snapshot, SystemIssue
+from otel_briefing.language import say, speaking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,6 +40,8 @@ _NUMBER = re.compile(r"# Briefing (\d{1,12}) ")
 class PageConfig(Protocol):
     """What the writer needs to know; the configuration satisfies it."""
 
+    @property
+    def language(self) -> str: ...  # noqa: D102
     @property
     def briefing_enabled(self) -> bool: ...  # noqa: D102 - named after the option
     @property
@@ -64,9 +67,11 @@ def changes_between(before: Snapshot | None, after: Snapshot) -> list[str]:
     here = {issue.id for issue in after.issues}
     gone = (i for i in before.issues if i.id not in here and i.state is not IssueState.RESOLVED)
     found = itertools.chain(
-        [f"state: {before.state} → {after.state}"] if before.state != after.state else [],
+        [say("state: {before} → {after}", before=before.state, after=after.state)]
+        if before.state != after.state
+        else [],
         (line for issue in after.issues if (line := _change(old.get(issue.id), issue))),
-        (f"no longer listed: {issue.id} {title_of(issue)}" for issue in gone),
+        (say("no longer listed: {issue}", issue=f"{i.id} {title_of(i)}") for i in gone),
     )
     return list(itertools.islice(found, _CHANGES))
 
@@ -80,7 +85,7 @@ def _change(old: SystemIssue | None, new: SystemIssue) -> str:
     if old.priority != new.priority:
         moved.append(f"{old.priority} → {new.priority}")
     if new.count > old.count * _MORE_THAN:
-        moved.append(f"{old.count:,} → {new.count:,} times")
+        moved.append(say("{old:,} → {new:,} times", old=old.count, new=new.count))
     return f"{new.id} {title_of(new)}: {', '.join(moved)}" if moved else ""
 
 
@@ -130,7 +135,8 @@ class PageWriter:
         may have taken over meanwhile.
         """
         try:
-            self._write(snapshot, extra or {}, may_replace)
+            with speaking(self._config.language):
+                self._write(snapshot, extra or {}, may_replace)
         except Exception as error:  # noqa: BLE001 - neither a bad disk nor a bad value may end us
             self.failures += 1
             self.last_error = safety.inert(f"{type(error).__name__}: {error}", 200)
@@ -141,6 +147,10 @@ class PageWriter:
 
     def page(self, snapshot: Snapshot) -> str:
         """Render the page of a snapshot, with what changed since the last one written."""
+        with speaking(self._config.language):
+            return self._render(snapshot)
+
+    def _render(self, snapshot: Snapshot) -> str:
         return render_page(
             snapshot,
             marker=self.marker,
@@ -174,7 +184,7 @@ class PageWriter:
             due = self._files.due(snapshot, self._config.briefing_max_issues)
             # A page must not point to a file that is not there; all others can follow it.
             self._files.write((each for each in due if each.is_missing), snapshot, self.marker)
-            if not write_atomically(self.folder / PAGE, self.page(snapshot), may_replace):
+            if not write_atomically(self.folder / PAGE, self._render(snapshot), may_replace):
                 return
         if self._config.dashboard_enabled:
             more = {"page_file": PAGE, "valid_for_s": valid_for_s(self._config), **extra}

@@ -8,12 +8,14 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_briefing.briefing.finding_files import FindingFiles, path_of
+from otel_briefing.briefing.page import title_in_full
 from otel_briefing.briefing.safety import inert
 from otel_briefing.faces.evidence import Inquiry
 from otel_briefing.issues.deltas import SECOND
 from otel_briefing.issues.fingerprint import issue_id
 from otel_briefing.issues.model import VANISHED, IssueState, ProcessRun
 from otel_briefing.issues.verify import Verdict, decide, is_settled
+from otel_briefing.language import phrase, say, shown
 from otel_briefing.state.hub import Hub, HubError
 from otel_briefing.state.roster import Member, is_alive
 from otel_briefing.state.store import SharedStore
@@ -114,7 +116,9 @@ class Queries:
         verdict = decide(known)
         settled = is_settled(verdict, known, asked_ns)
         if found_id != wanted_id:
-            why = f"it is {found_id}, told again by who called it: {verdict.why}"
+            why = say(
+                "it is {issue}, told again by who called it: {why}", issue=found_id, why=verdict.why
+            )
             verdict = verdict._replace(why=why)
         return verdict, settled
 
@@ -127,16 +131,18 @@ class Queries:
         for member in self._store.members:
             run = member.process
             name = f"{run.service} pid {run.pid}"
-            found.append(Change(run.started_ns, "started", f"{name}: {run.command}"))
+            found.append(Change(run.started_ns, phrase("started"), f"{name}: {run.command}"))
             if run.ending is not None:
-                found.append(Change(run.ending.at_ns, "ended", f"{name}: {run.ending.how}"))
+                found.append(
+                    Change(run.ending.at_ns, phrase("ended"), f"{name}: {shown(run.ending.how)}")
+                )
             elif member.id not in living:
-                found.append(Change(member.beat_ns, "ended", f"{name}: {VANISHED}"))
+                found.append(Change(member.beat_ns, phrase("ended"), f"{name}: {shown(VANISHED)}"))
         for run_of in self._store.runs:
             if run_of.current:
                 texts = self._store.changes(run_of.service)
                 found += [
-                    Change(run_of.started_ns, "changed", f"{run_of.service}: {text}")
+                    Change(run_of.started_ns, phrase("changed"), f"{run_of.service}: {shown(text)}")
                     for text in texts
                 ]
         told = {change for change in found if change.at_ns >= since_ns}
@@ -145,14 +151,14 @@ class Queries:
 
 def _changes(issue: SystemIssue, since_ns: int) -> Iterator[Change]:
     """Say when an issue of now began, or that it goes on; of any other, when it was seen."""
-    name, first_ns, last_ns = f"{issue.id} {issue.title}", _ns(issue), _last_ns(issue)
+    name, first_ns, last_ns = f"{issue.id} {title_in_full(issue)}", _ns(issue), _last_ns(issue)
     over = issue.state is IssueState.RESOLVED or not issue.history.here
     if first_ns >= since_ns:
-        yield Change(first_ns, "began" if over else issue.state.value, name)
+        yield Change(first_ns, phrase("began") if over else issue.state.value, name)
     elif not over:
-        yield Change(last_ns, "goes on", name)
+        yield Change(last_ns, phrase("goes on"), name)
     if over:
-        yield Change(last_ns, "last seen", name)
+        yield Change(last_ns, phrase("last seen"), name)
 
 
 def _ns(issue: SystemIssue) -> int:

@@ -28,6 +28,7 @@ from otel_briefing.issues.pattern_table import PatternTable
 from otel_briefing.issues.slowness import MAX_OPERATIONS, SlownessWatch, SlowReport
 from otel_briefing.issues.templates import TemplateMiner
 from otel_briefing.issues.traces import Failure, Trace, TraceMemory, failure_of, place_of, told_by
+from otel_briefing.language import phrase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, MutableMapping, Sequence
@@ -159,7 +160,8 @@ class IssueAnalyzer:
     @property
     def lost(self) -> dict[str, int]:
         """What did not fit, by what it was."""
-        return {"spans of operations beyond 500": n} if (n := self._slowness.unwatched) else {}
+        name = phrase("spans of operations beyond 500")
+        return {name: n} if (n := self._slowness.unwatched) else {}
 
     def warm_up(self) -> None:
         """Load and compile the patterns now, not at the first failure."""

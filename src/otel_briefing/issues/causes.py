@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_briefing.issues.model import Confidence, Reading
+from otel_briefing.language import phrase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,8 +72,12 @@ class Causes:
         proven = link.linked == of and not survived
         return Reading(
             Confidence.PROVEN if proven else Confidence.LIKELY,
-            f"{link.linked:,} of {of:,} failing traces fail first in what this calls.",
-            "" if proven else "callers go on when that fails, or fail when it does not",
+            phrase(
+                "{linked:,} of {of:,} failing traces fail first in what this calls.",
+                linked=link.linked,
+                of=of,
+            ),
+            "" if proven else phrase("callers go on when that fails, or fail when it does not"),
         )
 
     def _of(self, link: Link) -> int:

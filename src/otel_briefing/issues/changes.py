@@ -6,10 +6,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from otel_briefing.language import phrase
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _NAMED = 5  # of each kind; the rest is counted
+_SAID = {
+    "variables": (
+        phrase("variables no longer set: {names_said}"),
+        phrase("variables newly set: {names_said}"),
+        phrase("variables of another value: {names_said}"),
+    ),
+    "packages": (
+        phrase("packages removed: {names_said}"),
+        phrase("packages added: {names_said}"),
+        phrase("packages of another version: {names_said}"),
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +46,12 @@ def changes_since(good: Circumstances, now: Circumstances) -> list[str]:
     said = []
     edited = [f for f, digest in now.sources.items() if good.sources.get(f, digest) != digest]
     if edited:
-        said.append(f"edited: {_names(edited)}")
+        said.append(phrase("edited: {names_said}", names_said=_names(edited)))
     if good.commit and now.commit and good.commit != now.commit:
         said.append(f"git {good.commit[:7]} → {now.commit[:7]}")
     if good.version != now.version:
-        said.append(f"service.version {good.version or 'unset'} → {now.version or 'unset'}")
+        unset = phrase("unset")
+        said.append(f"service.version {good.version or unset} → {now.version or unset}")
     for what, before, after in (
         ("variables", good.variables, now.variables),
         ("packages", good.packages, now.packages),
@@ -52,13 +67,11 @@ def _differences(what: str, before: Mapping[str, str], after: Mapping[str, str])
     other = [name for name in after if name in before and after[name] != before[name]]
     if what == "packages":
         other = [f"{name} {before[name]} → {after[name]}" for name in other]
-    verbs = ("no longer set", "newly set", "of another value")
-    if what == "packages":
-        verbs = ("removed", "added", "of another version")
-    found = zip(verbs, (gone, added, other), strict=True)
-    return [f"{what} {verb}: {_names(names)}" for verb, names in found if names]
+    found = zip(_SAID[what], (gone, added, other), strict=True)
+    return [said.format(names_said=_names(names)) for said, names in found if names]
 
 
 def _names(names: list[str]) -> str:
     more = len(names) - _NAMED
-    return ", ".join(sorted(names)[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    named = ", ".join(sorted(names)[:_NAMED])
+    return phrase("{names} and {more:d} more", names=named, more=more) if more > 0 else named

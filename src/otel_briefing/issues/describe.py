@@ -9,6 +9,7 @@ from otel_briefing.events import ERROR, FATAL, FailureSite, Frame, LogEvent, Rai
 from otel_briefing.issues import fingerprint as fp
 from otel_briefing.issues.deltas import IssueFacts, OperationKey
 from otel_briefing.issues.model import Confidence, Reading
+from otel_briefing.language import phrase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,11 +97,23 @@ def _caller(stack: tuple[Frame, ...]) -> dict[str, Any]:
 def latency_facts(key: OperationKey, slow: Slowness, stack: tuple[Frame, ...]) -> IssueFacts:
     """Describe an operation that is slower than it was, or slower than anybody wants."""
     service, kind, operation = key
-    what = {"DB": "Slow query", "ENTRY": "Slow operation"}.get(kind, "Slow call")
-    was = f"{_ms(slow.normal_p95_ms)} → " if slow.normal_p95_ms else ""
+    pace = _ms(slow.recent_p95_ms)
+    if slow.normal_p95_ms:
+        was = _ms(slow.normal_p95_ms)
+        pace = phrase("{was_said} → {now_said}", was_said=was, now_said=pace)
+    what = {
+        "DB": phrase(
+            "Slow query, p95 {pace_said}: {operation}", pace_said=pace, operation=operation
+        ),
+        "ENTRY": phrase(
+            "Slow operation, p95 {pace_said}: {operation}", pace_said=pace, operation=operation
+        ),
+    }.get(
+        kind, phrase("Slow call, p95 {pace_said}: {operation}", pace_said=pace, operation=operation)
+    )
     return IssueFacts(
         fingerprint=fp.of_latency(service, kind, operation),
-        title=_clip(f"{what}, p95 {was}{_ms(slow.recent_p95_ms)}: {operation}"),
+        title=_clip(what),
         priority="HIGH",
         category="Latency",
         severity=ERROR - 4,
@@ -127,10 +140,14 @@ def slowness_before(call: OperationKey, stack: tuple[Frame, ...], seconds: float
     own = [frame for frame in stack if frame.in_app][:2]
     return Reading(
         Confidence.LIKELY,
-        f"it begins with {fp.issue_id(fp.of_latency(*call))}: {{call}} became slow {seconds:.1f} s "
-        "before the first of these, in operations that also use the database: what they hold "
-        "meanwhile, others lack.",
-        "it goes on while that call is fast",
+        phrase(
+            "it begins with {issue}: {{call}} became slow {seconds:.1f} s before the first of "
+            "these, in operations that also use the database: what they hold meanwhile, others "
+            "lack.",
+            issue=fp.issue_id(fp.of_latency(*call)),
+            seconds=seconds,
+        ),
+        phrase("it goes on while that call is fast"),
         own[0] if own else None,
         call[2],
         own[1] if len(own) > 1 else None,
@@ -171,10 +188,13 @@ def _latency_readings(slow: Slowness, kind: str) -> tuple[Reading, ...]:
     # Two signs: it alone, and at once. Data that grows slows a statement down over days.
     plan = Reading(
         Confidence.LIKELY,
-        f"this statement became slow at once while {slow.steady_others} other statements kept "
-        "their pace: its plan changed, most often because an index on what it filters or joins by "
-        "is missing or was dropped.",
-        "EXPLAIN shows an index in use; then a lock on its tables or other parameters",
+        phrase(
+            "this statement became slow at once while {others:d} other statements kept their "
+            "pace: its plan changed, most often because an index on what it filters or joins by "
+            "is missing or was dropped.",
+            others=slow.steady_others,
+        ),
+        phrase("EXPLAIN shows an index in use; then a lock on its tables or other parameters"),
     )
     return (*readings, plan)
 
@@ -184,14 +204,20 @@ def _latency_reading(slow: Slowness, kind: str) -> Reading:
     if kind == "ENTRY" and slow.share < IN_CALLS:
         return Reading(
             Confidence.LIKELY,
-            f"{round((1 - slow.share) * 100)} % of the slow runs' time passes outside of every "
-            "call that is seen: in this process's own code, in a lock, or waiting for a thread.",
-            "a call that is not instrumented takes the time",
+            phrase(
+                "{percent:d} % of the slow runs' time passes outside of every call that is seen: "
+                "in this process's own code, in a lock, or waiting for a thread.",
+                percent=round((1 - slow.share) * 100),
+            ),
+            phrase("a call that is not instrumented takes the time"),
         )
     return Reading(
         Confidence.LIKELY if slow.share >= 0.6 else Confidence.GUESS,  # noqa: PLR2004
-        f"{round(slow.share * 100)} % of the time of the slow operations passes in {{call}}.",
-        "that call is as fast as before when made alone",
+        phrase(
+            "{percent:d} % of the time of the slow operations passes in {{call}}.",
+            percent=round(slow.share * 100),
+        ),
+        phrase("that call is as fast as before when made alone"),
         call=slow.where[2] if slow.where else "",
     )
 
@@ -280,4 +306,4 @@ def _clip(text: str) -> str:
 def _ms(value: float) -> str:
     if value >= 1000:  # noqa: PLR2004
         return f"{value / 1000:.1f} s"
-    return f"{value:.0f} ms" if value >= 1 else "under 1 ms"
+    return f"{value:.0f} ms" if value >= 1 else phrase("under 1 ms")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_briefing.issues.deltas import SECOND
 from otel_briefing.issues.model import IssueState
+from otel_briefing.language import phrase
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 
 MAX_TIES = 10
 
-RAISED = "the exception that left the block"
-SAME_TRACE = "in the trace of the block"
-SEEN = "seen while the block ran"
-OPEN = "open at the time, not seen while the block ran"
+RAISED = phrase("the exception that left the block")
+SAME_TRACE = phrase("in the trace of the block")
+SEEN = phrase("seen while the block ran")
+OPEN = phrase("open at the time, not seen while the block ran")
 
 
 class Finding(NamedTuple):

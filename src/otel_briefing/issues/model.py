@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_briefing.events import ERROR
+from otel_briefing.language import phrase
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -172,7 +173,7 @@ class Component(NamedTuple):
     silent: bool = False
 
 
-VANISHED = "vanished: killed or crashed, its end was not seen"
+VANISHED = phrase("vanished: killed or crashed, its end was not seen")
 
 
 class Ending(NamedTuple):

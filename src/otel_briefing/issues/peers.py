@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_briefing.issues.deltas import SECOND
 from otel_briefing.issues.model import Confidence, Reading
+from otel_briefing.language import phrase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +24,7 @@ _SINCE_NS = 3600 * SECOND  # an end longer ago than this before the first failur
 
 def name_of(service: str) -> str:
     """Return a service's name, or a word for it where that might be more than a name."""
-    return service if _NAME.fullmatch(service) else "a service"
+    return service if _NAME.fullmatch(service) else phrase("a service")
 
 
 class Explained(NamedTuple):
@@ -63,29 +64,45 @@ def explain(
     same = (run for run in mine if run.command == last.command)
     later = [run for run in same if run.started_ns > last.started_ns]
     before = max(0, began_ns - last.ended_ns) / SECOND
-    text = (
-        f"{{call}} was answered by {name_of(service)} (pid {last.pid}) until that ended "
-        f"{before:.1f} s before the first of these: {last.how or 'how is not known'}."
+    text = phrase(
+        "{{call}} was answered by {name_said} (pid {pid}) until that ended {before:.1f} s "
+        "before the first of these: {how_said}.",
+        name_said=name_of(service),
+        pid=last.pid,
+        before=before,
+        how_said=last.how or phrase("how is not known"),
     )
     if any(not run.ended_ns for run in later):
         again = min(run.started_ns for run in later if not run.ended_ns)
         took = (again - last.ended_ns) / SECOND
-        text += f" It was started again {took:.1f} s later: these came in between."
-        return Explained(_reading(text, "they go on while it runs", peer))
+        text = phrase(
+            "{began_said} It was started again {took:.1f} s later: these came in between.",
+            began_said=text,
+            took=took,
+        )
+        return Explained(_reading(text, phrase("they go on while it runs"), peer))
     ends = {run.number for run in (last, *later)}
     crash = max(
         (i for i in crashes if not ends.isdisjoint(i.runs) and i.facts.service == service),
         key=lambda i: i.last_ns,
         default=None,
     )
-    text += _nothing_since(last) if not later else " Its next start failed."
+    if later:
+        text = phrase("{began_said} Its next start failed.", began_said=text)
+    else:
+        text = _nothing_since(text, last)
     cause = crash.facts.fingerprint if crash is not None else ""
-    return Explained(_reading(text, "something else should answer there", peer), cause)
+    return Explained(_reading(text, phrase("something else should answer there"), peer), cause)
 
 
-def _nothing_since(run: RunRecord) -> str:
-    command = f" (it was `{run.command}`)" if _COMMAND.fullmatch(run.command) else ""
-    return f" Nothing of it has run since{command}."
+def _nothing_since(began: str, run: RunRecord) -> str:
+    was = phrase(" (it was `{command}`)", command=run.command)
+    command = was if _COMMAND.fullmatch(run.command) else ""
+    return phrase(
+        "{began_said} Nothing of it has run since{command_said}.",
+        began_said=began,
+        command_said=command,
+    )
 
 
 def _began(tally: IssueTally, runs: Sequence[RunRecord]) -> int:

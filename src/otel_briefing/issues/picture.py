@@ -19,6 +19,7 @@ from otel_briefing.issues.model import (
     Operation,
     SystemIssue,
 )
+from otel_briefing.language import phrase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -117,12 +118,24 @@ def _restarts(runs: Sequence[RunRecord]) -> Iterator[Moment]:
     """Yield when programs ended, and when they were started again."""
     known: set[str] = set()
     for run in runs:
-        name = f"{peers.name_of(run.service or 'a process')} pid {run.pid}"
+        name = peers.name_of(run.service) if run.service else phrase("a process")
         if run.service in known:
-            yield Moment(run.started_ns, f"{name} started")
+            yield Moment(
+                run.started_ns,
+                phrase("{name_said} pid {pid:d} started", name_said=name, pid=run.pid),
+            )
         known.add(run.service)
         if run.ended_ns:
-            yield Moment(run.ended_ns, f"{name} ended: {run.how}" if run.how else f"{name} ended")
+            how = phrase(": {how_said}", how_said=run.how) if run.how else ""
+            yield Moment(
+                run.ended_ns,
+                phrase(
+                    "{name_said} pid {pid:d} ended{how_said}",
+                    name_said=name,
+                    pid=run.pid,
+                    how_said=how,
+                ),
+            )
 
 
 def _ns(issue: SystemIssue) -> int:
@@ -182,7 +195,7 @@ def _components(
         seen = [tally.last_ns for tally in own] or [_seen_ns(issue) for issue in mine]
         last_ns = max(seen, default=now_ns)
         silent = sum(t.tried for t in own) >= _BUSY and now_ns - last_ns > SILENT_NS
-        details = mine[0].title if mine else "no issue seen"
+        details = mine[0].title if mine else phrase("no issue seen")
         found.append(Component(service, status, details, last_ns, len(mine), silent))
     return [*found, *_called(operations, now_ns, served, ended)]
 
@@ -209,8 +222,11 @@ def _called(
         status = "OK" if not failed else "ERROR" if 2 * failed > tried else "WARNING"
         silent = tried >= _BUSY and now_ns - last_ns > SILENT_NS
         who = served.get(peer, "")
-        answers = f"; {who} {'answered' if who in ended else 'answers'} there" if who else ""
-        details = f"{failed} of {tried} calls failed{answers}"
+        details = phrase("{failed:d} of {tried:d} calls failed", failed=failed, tried=tried)
+        if who in ended:
+            details = phrase("{calls_said}; {who} answered there", calls_said=details, who=who)
+        elif who:
+            details = phrase("{calls_said}; {who} answers there", calls_said=details, who=who)
         found.append(Component(peer, status, details, last_ns, silent=silent))
     return found
 

@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_briefing.language import say, shown
+
 if TYPE_CHECKING:
     from otel_briefing.issues.model import Ending
 
@@ -125,11 +127,18 @@ def is_settled(verdict: Verdict, known: Evidence, asked_ns: int) -> bool:
 
 def _old_code(known: Evidence, edit: Edit) -> Verdict:
     count, old = len(known.starts), known.outdated_by(edit)
-    who = f"{old} of {count} processes" if count > 1 else "the process"
+    who = (
+        say("{old} of {count} processes", old=old, count=count) if count > 1 else say("the process")
+    )
     age = _span(edit.at_ns - known.started_ns)
     return Verdict(
         OLD_CODE,
-        f"{edit.file} was edited after {who} had started ({age} after): restart, then ask again",
+        say(
+            "{file} was edited after {who} had started ({age} after): restart, then ask again",
+            file=edit.file,
+            who=who,
+            age=age,
+        ),
     )
 
 
@@ -137,10 +146,18 @@ def _of_running(known: Evidence) -> Verdict:
     quiet_ns = known.now_ns - known.last_ns
     tried_again = known.tried or not known.restarted
     if known.occurred and (quiet_ns < _fresh_ns(known) or not tried_again):
-        since = "" if tried_again else "; nothing shows that its code has run since"
-        return Verdict(STILL_FAILING, f"{_occurred(known)}, last {_span(quiet_ns)} ago{since}")
+        since = "" if tried_again else say("; nothing shows that its code has run since")
+        return Verdict(
+            STILL_FAILING,
+            say(
+                "{occurred}, last {span} ago{since}",
+                occurred=_occurred(known),
+                span=_span(quiet_ns),
+                since=since,
+            ),
+        )
     if known.slow_ms > known.limit_ms > 0:
-        return Verdict(STILL_FAILING, f"in the present run, {_pace(known)}")
+        return Verdict(STILL_FAILING, say("in the present run, {pace}", pace=_pace(known)))
     if known.operations:
         return _by_operations(known)
     if known.died_after_ns and not known.occurred:
@@ -158,37 +175,77 @@ def _fresh_ns(known: Evidence) -> int:
 
 def _past_its_death(known: Evidence) -> Verdict:
     lived, died = known.now_ns - known.started_ns, known.died_after_ns
-    said = f"{_span(lived)}; it died of this {_span(died)} after its start"
+    said = say(
+        "{lived}; it died of this {died} after its start", lived=_span(lived), died=_span(died)
+    )
     if lived > died + _PAST_NS:
-        return Verdict(FIXED, f"the program has been running for {said}")
-    return Verdict(NOT_TESTED, f"the program has only run for {said}")
+        return Verdict(FIXED, say("the program has been running for {said}", said=said))
+    return Verdict(NOT_TESTED, say("the program has only run for {said}", said=said))
 
 
 def _by_operations(known: Evidence) -> Verdict:
     names, passed = _names(known.operations), known.tried - known.failed
     wanted = needed(known.affected, known.exposed)
     if known.failed:
-        counted = f"{_absent(known)}, yet {known.failed:,} of {known.tried:,} of {names} failed"
+        counted = say(
+            "{absent}, yet {failed:,} of {tried:,} of {names} failed",
+            absent=_absent(known),
+            failed=known.failed,
+            tried=known.tried,
+            names=names,
+        )
         if known.others:
-            return Verdict(CHANGED, f"{counted}, now of {_names(known.others)}")
+            return Verdict(
+                CHANGED,
+                say("{counted}, now of {others}", counted=counted, others=_names(known.others)),
+            )
         if known.mute or not known.beside:
-            return Verdict(MASKED, f"{counted} without saying of what")
+            return Verdict(MASKED, say("{counted} without saying of what", counted=counted))
         if passed < wanted:
-            return Verdict(CHANGED, f"{counted}, of {_names(known.beside)} as before")
+            return Verdict(
+                CHANGED,
+                say(
+                    "{counted}, of {beside} as before", counted=counted, beside=_names(known.beside)
+                ),
+            )
         return Verdict(
             FIXED,
-            f"{_absent(known)}: {passed:,} of {known.tried:,} calls of {names} succeeded, "
-            f"{known.failed:,} failed as before of {_names(known.beside)}",
+            say(
+                "{absent}: {passed:,} of {tried:,} calls of {names} succeeded, {failed:,} "
+                "failed as before of {beside}",
+                absent=_absent(known),
+                passed=passed,
+                tried=known.tried,
+                names=names,
+                failed=known.failed,
+                beside=_names(known.beside),
+            ),
         )
     pace = f"; {_pace(known)}" if known.limit_ms else ""
     if passed >= wanted:
         return Verdict(
-            FIXED, f"{_absent(known)} in {passed:,} of {passed:,} calls of {names}{pace}"
+            FIXED,
+            say(
+                "{absent} in {passed:,} of {tried:,} calls of {names}{pace}",
+                absent=_absent(known),
+                passed=passed,
+                tried=passed,
+                names=names,
+                pace=pace,
+            ),
         )
     return Verdict(
         NOT_TESTED,
-        f"{names} succeeded {passed:,} of {known.tried:,} times since; {wanted:,} would tell "
-        f"(it ran into this in {known.affected:,} of {known.exposed:,} calls)",
+        say(
+            "{names} succeeded {passed:,} of {tried:,} times since; {wanted:,} would tell "
+            "(it ran into this in {affected:,} of {exposed:,} calls)",
+            names=names,
+            passed=passed,
+            tried=known.tried,
+            wanted=wanted,
+            affected=known.affected,
+            exposed=known.exposed,
+        ),
     )
 
 
@@ -196,48 +253,82 @@ def _of_ended(known: Evidence) -> Verdict:
     """A program that ran to its end may have shown something; one that was stopped has not."""
     for edit in (known.edit, known.edit_elsewhere):
         if known.outdated_by(edit):
-            return _not_running(known, f"; {edit.file} was edited since it started")
+            return _not_running(known, say("; {file} was edited since it started", file=edit.file))
     ended = known.ended
     if ended is None or not ended.by_itself or not known.restarted:
         return _not_running(known)
     if known.occurred and not (ended.went_well and known.operations):
-        return Verdict(STILL_FAILING, f"{_occurred(known)}, the last, which ended: {ended.how}")
+        return Verdict(
+            STILL_FAILING,
+            say(
+                "{occurred}, the last, which ended: {how}",
+                occurred=_occurred(known),
+                how=shown(ended.how),
+            ),
+        )
     if known.dies_of:
-        return Verdict(CHANGED, f"its last run ended of {known.dies_of}: {ended.how}")
+        return Verdict(
+            CHANGED,
+            say(
+                "its last run ended of {dies_of}: {how}",
+                dies_of=known.dies_of,
+                how=shown(ended.how),
+            ),
+        )
     return _of_finished(known, ended) if ended.went_well else _not_running(known)
 
 
 def _of_finished(known: Evidence, ended: Ending) -> Verdict:
     verdict = _by_operations(known) if known.operations else Verdict(NOT_TESTED, "")
     if verdict.word != NOT_TESTED:
-        return verdict._replace(why=f"{verdict.why}; the program has ended: {ended.how}")
+        return verdict._replace(
+            why=say("{why}; the program has ended: {how}", why=verdict.why, how=shown(ended.how))
+        )
     if known.died_after_ns and (known.tried or not known.operations):
         lasted, died = _span(ended.at_ns - known.started_ns), _span(known.died_after_ns)
         return Verdict(
             FIXED,
-            f"its last run went on to its end, {lasted}; it died of this {died} after its start",
+            say(
+                "its last run went on to its end, {lasted}; it died of this {died} after its start",
+                lasted=lasted,
+                died=died,
+            ),
         )
     return _not_running(known, f"; {verdict.why}" if verdict.why else "")
 
 
 def _not_running(known: Evidence, more: str = "") -> Verdict:
-    how = f" (the last one: {known.ended.how})" if known.ended is not None else ""
-    occurred = f"; seen {known.count:,} times, last {_span(known.now_ns - known.last_ns)} ago"
+    how = (
+        say(" (the last one: {how})", how=shown(known.ended.how)) if known.ended is not None else ""
+    )
+    occurred = say(
+        "; seen {count:,} times, last {span} ago",
+        count=known.count,
+        span=_span(known.now_ns - known.last_ns),
+    )
     return Verdict(
         APP_NOT_RUNNING,
-        f"no process of {known.service} runs{how}{occurred}{more}: start it, then ask again",
+        say(
+            "no process of {service} runs{how}{occurred}{more}: start it, then ask again",
+            service=known.service,
+            how=how,
+            occurred=occurred,
+            more=more,
+        ),
     )
 
 
 def _occurred(known: Evidence) -> str:
-    times = "once" if known.occurred == 1 else f"{known.occurred:,} times"
-    return f"{times} in the present run"
+    times = (
+        say("once") if known.occurred == 1 else say("{occurred:,} times", occurred=known.occurred)
+    )
+    return say("{times} in the present run", times=times)
 
 
 def _absent(known: Evidence) -> str:
     if known.occurred:
-        return f"no occurrence for {_span(known.now_ns - known.last_ns)}"
-    return "no occurrence in the present run"
+        return say("no occurrence for {span}", span=_span(known.now_ns - known.last_ns))
+    return say("no occurrence in the present run")
 
 
 def _unseen(known: Evidence) -> str:
@@ -245,20 +336,27 @@ def _unseen(known: Evidence) -> str:
     every = ""
     if known.count > 1:
         every = f" (before: {known.count:,} in {_span(known.last_ns - known.first_ns)})"
-    lasts = "" if known.occurred else f" of {_span(known.now_ns - known.started_ns)}"
-    return (
-        f"{_absent(known)}{lasts}{every}, but no operation is known to lead there: silence proves "
-        "nothing; exercise it and watch the page"
+    lasts = "" if known.occurred else say(" of {span}", span=_span(known.now_ns - known.started_ns))
+    return say(
+        "{absent}{lasts}{every}, but no operation is known to lead there: silence proves "
+        "nothing; exercise it and watch the page",
+        absent=_absent(known),
+        lasts=lasts,
+        every=every,
     )
 
 
 def _pace(known: Evidence) -> str:
-    return f"p95 {known.slow_ms:,.0f} ms, slow from {known.limit_ms:,.0f} ms"
+    return say(
+        "p95 {slow_ms:,.0f} ms, slow from {limit_ms:,.0f} ms",
+        slow_ms=known.slow_ms,
+        limit_ms=known.limit_ms,
+    )
 
 
 def _names(names: tuple[str, ...]) -> str:
     more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(names[:_NAMED]) + (say(" and {more} more", more=more) if more > 0 else "")
 
 
 def _span(duration_ns: int) -> str:

@@ -7,6 +7,7 @@ import dataclasses
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from otel_briefing.language import phrase
 from otel_briefing.telemetry.lanes import HIGHEST
 
 if TYPE_CHECKING:
@@ -69,14 +70,14 @@ def account_of(
     delivered = _sum(tally.delivered, counts.acked)
     rejected = _sum(tally.rejected, counts.rejected)
     reasons = {
-        "no room in memory": dropped_before,
-        "given up: no receiver and no disk": tally.given_up,
-        "not taken, and too large to be kept": tally.too_large,
-        "after the end": tally.too_late,
-        "no room in the spool": counts.evicted,
-        "too old": counts.expired,
-        "damaged on disk": counts.corrupt,
-        "the spool's folder vanished": counts.vanished,
+        phrase("no room in memory"): dropped_before,
+        phrase("given up: no receiver and no disk"): tally.given_up,
+        phrase("not taken, and too large to be kept"): tally.too_large,
+        phrase("after the end"): tally.too_late,
+        phrase("no room in the spool"): counts.evicted,
+        phrase("too old"): counts.expired,
+        phrase("damaged on disk"): counts.corrupt,
+        phrase("the spool's folder vanished"): counts.vanished,
     }
     known = _sum(delivered, rejected, pending.items, *reasons.values())
     queued = [

@@ -11,6 +11,7 @@ from contextlib import suppress
 from time import time_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from otel_briefing.language import phrase
 from otel_briefing.telemetry import guard
 from otel_briefing.telemetry.sigterm import Sigterm, install_sigterm
 from otel_briefing.telemetry.stacks import failure_token, raw_site, type_name
@@ -45,7 +46,7 @@ class End(NamedTuple):
     said: str = ""  # the text that `sys.exit` was given
 
 
-NOT_SEEN = End("ended by itself, without an uncaught exception; exit code not seen")
+NOT_SEEN = End(phrase("ended by itself, without an uncaught exception; exit code not seen"))
 
 
 class _Fate:
@@ -142,7 +143,7 @@ class CrashHooks:
 
     def mark_signal(self, name: str) -> None:
         """Note that the process ends by a signal; that outweighs everything else."""
-        self._end, self._fate = End(f"signal {name}", None, name), []
+        self._end, self._fate = End(phrase("signal {name}", name=name), None, name), []
 
     def remember_interrupt(self) -> None:
         """Let the interpreter die of SIGINT where it would have; call it after work at the end.
@@ -250,9 +251,11 @@ class CrashHooks:
             return
         self._main_token, self._fate = failure_token(error), []
         if isinstance(error, KeyboardInterrupt):
-            self._end = End("signal SIGINT", None, "SIGINT")
+            self._end = End(phrase("signal {name}", name="SIGINT"), None, "SIGINT")
             return
-        self._end = End(f"exit code 1 after an uncaught {type_name(type(error))}", 1)
+        self._end = End(
+            phrase("exit code 1 after an uncaught {type}", type=type_name(type(error))), 1
+        )
         self._tell("main", error, trace, is_exit=True)
 
     def _tell(
@@ -290,11 +293,11 @@ def _task_of(context: Any) -> str:
 
 def _exit_end(status: Any) -> End:
     if status is None:
-        return End("exit code 0", 0)
+        return End(phrase("exit code {code:d}", code=0), 0)
     if isinstance(status, int):
         code = int(status) & 0xFF if os.name == "posix" else int(status)
-        return End(f"exit code {code}", code)
-    return End("exit code 1 after sys.exit with a text", 1, said=message_text(status))
+        return End(phrase("exit code {code:d}", code=code), code)
+    return End(phrase("exit code 1 after sys.exit with a text"), 1, said=message_text(status))
 
 
 def message_text(status: object) -> str:

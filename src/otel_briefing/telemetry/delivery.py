@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from otel_briefing.events import by_level
+from otel_briefing.language import phrase
 from otel_briefing.telemetry.account import total
 
 if TYPE_CHECKING:
@@ -31,15 +32,15 @@ def told_of(
         account = batch.account()
         if account is None:
             for level, count in by_level(batch.dropped).items():
-                _add(drops, f"{level} records, no room before export", count)
+                _add(drops, phrase("{level} records, no room before export", level=level), count)
             continue
         accounts.append(account._asdict())
         facts.append(batch.delivery())
         for why, numbers in account.dropped.items():
             for level, count in numbers.items():
-                _add(drops, f"{level} records, {why}", count)
+                _add(drops, phrase("{level} records, {why_said}", level=level, why_said=why), count)
         for level, count in account.rejected.items():
-            _add(drops, f"{level} records, refused by the receiver", count)
+            _add(drops, phrase("{level} records, refused by the receiver", level=level), count)
         said += _sentences(account.spooled, facts[-1])
     if not accounts:
         return drops, {}
@@ -54,16 +55,26 @@ def _sentences(spooled: dict[str, int], facts: dict[str, Any]) -> Iterator[str]:
     waiting = ", ".join(f"{count:,} {level}" for level, count in spooled.items())
     if facts["trouble"]:
         since = time.strftime("%H:%M:%SZ", time.gmtime(facts["trouble_since_ns"] / 1e9))
-        what = f"{waiting} records wait on disk" if waiting else "nothing waits"
-        yield (
-            f"The receiver of the logs takes nothing since {since}; {what}. Its last answer:\n"
-            f"{facts['trouble']}"
+        what = (
+            phrase("{waiting} records wait on disk", waiting=waiting)
+            if waiting
+            else phrase("nothing waits")
         )
+        said = phrase(
+            "The receiver of the logs takes nothing since {since}; {what_said}. Its last answer:",
+            since=since,
+            what_said=what,
+        )
+        yield f"{said}\n{facts['trouble']}"
     missed = facts["not_written_through"]
     if missed["too many"]:
-        yield (
-            f"{missed['too many']:,} urgent records came too fast to be written to disk one by "
-            "one: a kill would have lost those of the last batch."
+        yield phrase(
+            "{count:,} urgent records came too fast to be written to disk one by one: a "
+            "kill would have lost those of the last batch.",
+            count=missed["too many"],
         )
     if missed["slow disk"]:
-        yield f"{missed['slow disk']:,} urgent records were not written at once: the disk is slow."
+        yield phrase(
+            "{count:,} urgent records were not written at once: the disk is slow.",
+            count=missed["slow disk"],
+        )

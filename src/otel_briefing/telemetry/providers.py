@@ -13,6 +13,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
+from otel_briefing.language import phrase
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -138,9 +140,11 @@ def analyses(processor: Any) -> bool:
 
 
 _ABSENT: Final[dict[Signal, str]] = {
-    "logs": "no provider set: log calls are analysed through a private one, nothing is exported",
-    "traces": "no provider set: no spans until the program sets one",
-    "metrics": "no provider set: no metrics until the program sets one",
+    "logs": phrase(
+        "no provider set: log calls are analysed through a private one, nothing is exported"
+    ),
+    "traces": phrase("no provider set: no spans until the program sets one"),
+    "metrics": phrase("no provider set: no metrics until the program sets one"),
 }
 
 
@@ -150,17 +154,32 @@ def describe(signal: Signal, provider: Any, *, made_by_us: bool = False) -> str:
     if kind == "unset":
         return _ABSENT[signal]
     if kind == "noop":
-        return f"no-op provider ({type(provider).__name__}): left in place, nothing to see in it"
+        return phrase(
+            "no-op provider ({type}): left in place, nothing to see in it",
+            type=type(provider).__name__,
+        )
     if kind == "foreign":
         make = f"{type(provider).__module__}.{type(provider).__qualname__}"
-        return f"provider of another make ({make}): left in place, its {signal} are not seen"
+        return phrase(
+            "provider of another make ({make}): left in place, its {signal} are not seen",
+            make=make,
+            signal=signal,
+        )
     parts = [_describe_processor(p) for p in processors_of(signal, provider) if not analyses(p)]
-    maker = "SDK provider made by us" if made_by_us else "SDK provider"
-    done = "left in place" if signal == "metrics" else "left in place, analysis added"
-    if not parts:
-        done = done.removeprefix("left in place, ")
-        return f"{maker}; no exporter: {done}"
-    return f"{maker}; {', '.join(parts)}: {done}"
+    maker = phrase("SDK provider made by us") if made_by_us else phrase("SDK provider")
+    if parts:
+        done = phrase("left in place, analysis added")
+    else:
+        parts, done = [phrase("no exporter")], phrase("analysis added")
+    if signal == "metrics":
+        done = phrase("left in place")
+    found = ", ".join(parts)
+    return phrase(
+        "{maker_said}; {found_said}: {done_said}",
+        maker_said=maker,
+        found_said=found,
+        done_said=done,
+    )
 
 
 def exporters_of(signal: Signal, provider: Any) -> list[dict[str, str]]:
@@ -181,9 +200,10 @@ def _describe_processor(processor: Any) -> str:
     if exporter is None:
         return name
     if getattr(processor, "replaced", None) is not None:
-        name += " in the place of the stock batch processor"
-    spooled = ", spooled" if hasattr(_raw_exporter(processor), "inner") else ""
-    return f"{name} → {_exporter_kind(exporter)} {_endpoint(exporter)}".rstrip() + spooled
+        name = phrase("{name} in the place of the stock batch processor", name=name)
+    sent = f"{name} → {_exporter_kind(exporter)} {_endpoint(exporter)}".rstrip()
+    spooled = hasattr(_raw_exporter(processor), "inner")
+    return phrase("{sent_said}, spooled", sent_said=sent) if spooled else sent
 
 
 def _exporter(processor: Any) -> Any:

@@ -12,6 +12,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
+from otel_briefing.language import phrase
 from otel_briefing.telemetry.providers import otel_handlers, reaches
 
 if TYPE_CHECKING:
@@ -50,11 +51,16 @@ class Route:
 
     def describe(self) -> str:
         """Say in a sentence what our handler does now."""
-        said = "ours, behind every logger that reaches the root"
+        said = phrase("ours, behind every logger that reaches the root")
         if self.handler.level:
-            said += f", from {logging.getLevelName(self.handler.level)} up"
+            level = logging.getLevelName(self.handler.level)
+            said = phrase("{handler_said}, from {level} up", handler_said=said, level=level)
         if self._elsewhere is not None:
-            said += "; still, because a handler on the root logger feeds the same provider"
+            said = phrase(
+                "{handler_said}; still, because a handler on the root logger feeds the same "
+                "provider",
+                handler_said=said,
+            )
         return said
 
     def follow(self, provider: Any) -> None:
