@@ -30,7 +30,6 @@ PAGES_TO_COME = {
     "alerts.md",
     "configuration.md",
     "dashboard.md",
-    "language.md",
     "leaks.md",
     "memory.md",
     "performance-monitor.md",

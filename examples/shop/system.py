@@ -102,8 +102,9 @@ class ShopSystem:
 
 
 def _decides_telemetry(name: str) -> bool:
-    # The demo shows what is out of the box, whatever the caller's shell has set up.
-    return name.startswith("OTEL_")
+    # The demo shows what is out of the box, whatever the caller's shell has set up; but one may
+    # choose the language to read it in.
+    return name.startswith("OTEL_") and name != "OTEL_BRIEFING_LANGUAGE"
 
 
 def beside_python(name: str) -> str:
