@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otel_briefing.stack_traces import RawFrame
+    from otel_briefing.telemetry.metric_reader import PointReader
 
 
 class Finding(NamedTuple):
@@ -25,9 +26,13 @@ class Finding(NamedTuple):
 
 
 class _Live:
-    """Where findings go that nobody else asked for; None while nothing runs."""
+    """Where findings go that nobody else asked for, and a monitor that the program's telemetry has.
+
+    None while there is nothing of the kind.
+    """
 
     report: Callable[[Finding], None] | None = None
+    monitor: PointReader | None = None
 
 
 live = _Live()

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from otel_briefing.telemetry.process_metrics import Figure
 
 LAG_S = 0.1  # from here on people notice that a server hesitates
-ENOUGH_LAGS = 5  # measurements of an interval
-LAG_TIMES = 2  # intervals in a row
+LAG_TIMES = 2  # intervals in a row,
+ENOUGH_LAGS = 5  # with so many measurements
 GC_SHARE = 0.1
 GC_TIMES = 2
 CPU_SHARE = 0.95
 CPU_TIMES = 6
 FILES_SHARE = 0.9
-_HOPELESS = 3.0  # s; so late, one measurement tells enough
+_HOPELESS_S = 3.0  # so late, the number of measurements does not matter: there are few then
 
 _LOOP_CHECKS = (
     """Read the named line: a call there blocks, or computes for long, in a coroutine. Await an
@@ -62,6 +62,7 @@ class HealthRules:
 
     def __init__(self) -> None:
         self._in_a_row: Counter[str] = Counter()
+        self._lags = 0  # measurements in the row
 
     def judge(self, measured: Measured) -> list[Finding]:
         """Return what hurts in this interval."""
@@ -78,18 +79,18 @@ class HealthRules:
         return self._in_a_row[what] >= times
 
     def _event_loops(self, measured: Measured) -> Iterator[Finding]:
-        late = [
-            lag
-            for lag in measured.lags
-            if lag.p95_s > LAG_S and (lag.size >= ENOUGH_LAGS or lag.max_s > _HOPELESS)
-        ]
-        if not self._lasts("loop", bool(late), LAG_TIMES):
+        late = [lag for lag in measured.lags if lag.p95_s > LAG_S]
+        lasts = self._lasts("loop", bool(late), LAG_TIMES)
+        self._lags = self._lags + sum(lag.size for lag in late) if late else 0
+        if not lasts:
             return
         worst = max(late, key=lambda lag: lag.p95_s)
+        if self._lags < ENOUGH_LAGS and worst.max_s < _HOPELESS_S:
+            return
         yield Finding(
             "event loop blocked",
             "Performance",
-            f"Event loop blocked: callbacks are {_ms(worst.p95_s)} late (p95)",
+            f"Event loop blocked, callbacks {_ms(worst.p95_s)} late (p95)",
             f"event loop of thread {worst.thread}: p95 {_ms(worst.p95_s)}, "
             f"at most {_ms(worst.max_s)} late over {worst.size} measurements",
             "HIGH",
@@ -122,7 +123,7 @@ class HealthRules:
         yield Finding(
             "cpu at its limit",
             "Performance",
-            f"CPU at its limit: {_percent(share)} of {limit}",
+            f"CPU at its limit, {_percent(share)} of {limit}",
             f"{_percent(share)} of the {limit} that it may use, for {CPU_TIMES} intervals or more",
             "LOW",
             _CPU_CHECKS,
@@ -137,7 +138,7 @@ def _files(measured: Measured) -> Iterator[Finding]:
     yield Finding(
         "file descriptors near their limit",
         "Performance",
-        f"File descriptors near their limit: {used:,.0f} of {limit:,}",
+        f"File descriptors near their limit, {used:,.0f} of {limit:,}",
         f"{used:,.0f} of {limit:,} file descriptors are in use; beyond that every open, accept and "
         "connect fails with EMFILE",
         "HIGH",

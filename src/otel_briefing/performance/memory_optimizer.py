@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAX_CACHES = 1_000
 MAX_TRACKED = 100_000
 MAX_WAIT_S = 86_400.0
-STOP_TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 1.0
 AGAIN_AT = 1.1  # times what was left after clearing: before that, nothing new would be freed
 _MB = 1e6
 
@@ -309,7 +309,7 @@ class MemoryOptimizer:
                 Finding(
                     "memory above its threshold",
                     "Memory",
-                    f"Memory above its threshold: {used / _MB:,.0f} MB of "
+                    f"Memory above its threshold, {used / _MB:,.0f} MB of "
                     f"{self._threshold_mb:,.0f} MB",
                     f"{used / _MB:,.1f} MB in use, above {self._threshold_mb:,.0f} MB; clearing "
                     f"{freed['caches']} caches gave up {freed['freed_entries']:,} entries, with "

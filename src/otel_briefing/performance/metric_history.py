@@ -207,8 +207,8 @@ def _quantile_of(told: Sequence[Distribution], share: float) -> float:
     rest = share * sum(each.size for each in told)
     for (low, high), count in sorted(counts.items()):
         if rest <= count:
-            low, high = max(low, least), min(high, most)
-            return low + (high - low) * rest / count
+            start, end = max(low, least), min(high, most)
+            return start + (end - start) * rest / count
         rest -= count
     return most
 

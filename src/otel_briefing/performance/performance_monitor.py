@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 MAX_COLLECTORS = 32
 MAX_WAIT_S = 86_400.0
-STOP_TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 1.0  # a callback of the program may hang
 FORK_WAIT_S = 0.25  # longer than a measurement takes
 _PROBES = 20  # of event loops in one interval,
 _PROBE_EVERY_S = 0.5  # but not more often
@@ -76,7 +76,7 @@ class PerformanceMonitor(PointReader):
         super().__init__()
         self._interval_s = check_seconds("monitoring_interval", monitoring_interval)
         self.history_size = check_count("history_size", history_size)
-        self._report = report
+        self.report = report
         self._monotonic = monotonic
         self._history = MetricHistory(self.history_size)
         self._collectors: list[MetricCollector] = []
@@ -218,21 +218,14 @@ class PerformanceMonitor(PointReader):
         """
         if not self._figures:
             self._measure()
-        figures = self._figures
-        memory = total(figures, "process.memory.usage")
         now = self._monotonic()
         return {
             "timestamp": _utc(),
             "pid": os.getpid(),
             "is_monitoring": self.is_monitoring,
             "monitoring_interval": self._interval_s,
-            "cpu_percent": _times(total(figures, "process.cpu.utilization"), 100),
-            "memory_mb": _times(memory, 1 / _MB),
-            "thread_count": _times(total(figures, "process.thread.count"), 1),
-            "open_files": _times(total(figures, "process.open_file_descriptor.count"), 1),
-            "uptime_s": _times(total(figures, "process.uptime"), 1),
-            "gc_pause_percent": _times(total(figures, "briefing.gc.pause.utilization"), 100),
-            "event_loop_lag_ms": _times(_worst(figures, "briefing.event_loop.lag.p95"), 1e3),
+            **self.process_summary(),
+            "uptime_s": _times(total(self._figures, "process.uptime"), 1),
             "metrics": {
                 name: {
                     "value": value,
@@ -269,6 +262,18 @@ class PerformanceMonitor(PointReader):
         with self._lock:
             return [collector.status() for collector in self._collectors]
 
+    def process_summary(self) -> dict[str, float | None]:
+        """Return the figures of the process as they were last measured."""
+        figures = self._figures
+        return {
+            "cpu_percent": _times(total(figures, "process.cpu.utilization"), 100),
+            "memory_mb": _times(total(figures, "process.memory.usage"), 1 / _MB),
+            "thread_count": _times(total(figures, "process.thread.count"), 1),
+            "open_files": _times(total(figures, "process.open_file_descriptor.count"), 1),
+            "gc_pause_percent": _times(total(figures, "briefing.gc.pause.utilization"), 100),
+            "event_loop_lag_ms": _times(_worst(figures, "briefing.event_loop.lag.p95"), 1e3),
+        }
+
     def sample(self) -> None:
         """Measure once, now, on the caller's thread: what is otherwise done every interval."""
         for collector in list(self._collectors):
@@ -276,12 +281,13 @@ class PerformanceMonitor(PointReader):
         lags = self._measure()
         self._read()
         self._departures = departures.lines(self._history)
-        if self._report is None:
+        report = self.report
+        if report is None:
             return
         measured = Measured(self._figures, lags, self._process.cpu_limit(), file_limit())
         for finding in self._rules.judge(measured):
             with guard.guarded(__name__):
-                self._report(finding)
+                report(finding)
 
     def receive(self, points: Iterable[Point]) -> None:
         """Keep what one collection gave; what was recorded by hand is known already."""
