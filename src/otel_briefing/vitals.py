@@ -6,6 +6,7 @@ What they find becomes an issue; what is out of range, a line of the page.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from otel_briefing.events import WARN, FailureSite, Raised
@@ -38,7 +39,8 @@ class Vitals:
         self.monitor = _monitor(config)
         self.monitor.report = report
         room.live.report = report
-        self.optimizer = MemoryOptimizer(memory_threshold_mb=config.memory_threshold_mb)
+        # A collection stops the program: only where memory is short.
+        self.optimizer = MemoryOptimizer(config.memory_threshold_mb, gc_threshold_factor=math.inf)
         self._unsubscribe = config.subscribe(lambda _: self.follow())
         self.follow()
 

@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_briefing.performance.metric_history import quantile
@@ -93,7 +94,8 @@ class EventLoops:
             if loop is None or loop.is_closed():
                 self._loops.pop(key, None)
         for loop, ident in running_loops():
-            self.watch(loop, ident)
+            with suppress(TypeError):  # another make's, which cannot be referred to weakly
+                self.watch(loop, ident)
 
     def probe(self) -> bool:
         """Ask every loop that runs, and has answered the last time; tell whether any was."""

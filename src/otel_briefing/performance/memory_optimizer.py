@@ -235,7 +235,8 @@ class MemoryOptimizer:
 
     def force_garbage_collection(self) -> dict[str, int]:
         """Collect now, on the caller's thread; return how many objects each generation gave up."""
-        found = {f"generation_{generation}": gc.collect(generation) for generation in range(3)}
+        with guard.as_theirs():  # what finalizers log is the program's
+            found = {f"generation_{n}": gc.collect(n) for n in range(3)}
         self._collections += 1
         self._collect_at = self.gc_threshold_factor * self._measure()
         return found
@@ -294,7 +295,8 @@ class MemoryOptimizer:
         """Clear one cache; return how many entries it had. What it raises is counted."""
         size = _size(cache)
         try:
-            cache.clear()
+            with guard.as_theirs():
+                cache.clear()
         except Exception:  # noqa: BLE001 - a program's cache may raise anything
             self._failed_caches += 1
             return 0
@@ -311,11 +313,11 @@ class MemoryOptimizer:
                     "Memory",
                     f"Memory above its threshold, {used / _MB:,.0f} MB of "
                     f"{self._threshold_mb:,.0f} MB",
-                    f"{used / _MB:,.1f} MB in use, above {self._threshold_mb:,.0f} MB; clearing "
-                    f"{freed['caches']} caches gave up {freed['freed_entries']:,} entries, with "
-                    f"{freed['collected_objects']:,} collected objects "
-                    f"{freed['freed_bytes'] / _MB:,.1f} MB were freed; {left / _MB:,.1f} MB remain",
-                    "HIGH" if left > self._threshold_mb * _MB else "MEDIUM",
+                    f"{used / _MB:,.1f} MB in use, above {self._threshold_mb:,.0f} MB; registered "
+                    f"caches cleared: {freed['caches']}, with {freed['freed_entries']:,} entries; "
+                    f"objects collected: {freed['collected_objects']:,}; "
+                    f"freed: {freed['freed_bytes'] / _MB:,.1f} MB, left: {left / _MB:,.1f} MB",
+                    "MEDIUM",
                     _CHECKS,
                     "a higher threshold while the use still grows",
                 )

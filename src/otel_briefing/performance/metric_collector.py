@@ -80,13 +80,11 @@ class MetricCollector:
         }
 
     def _work(self) -> None:
-        guard.ours.set(False)  # its own logs and spans are the program's
         try:
-            answer = self.call()
-            guard.mark_thread()
+            with guard.as_theirs():
+                answer = self.call()
             self._read(answer)
         except BaseException as error:  # noqa: BLE001 - whatever it raises is its own affair
-            guard.mark_thread()
             self._fail(error)
         finally:
             self._at_work = False

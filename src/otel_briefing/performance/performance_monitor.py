@@ -127,7 +127,8 @@ class PerformanceMonitor(PointReader):
         """
         with self._lock:
             if self._ticker is None:
-                self._offer()
+                with self._measuring:
+                    self._offer()
                 self._pauses.start()
                 self._next_at = self._monotonic()
                 self._ticker = _Ticker(self, 0.0)

@@ -8,7 +8,7 @@ import weakref
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
+from opentelemetry.sdk.metrics import Histogram, MeterProvider
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     ExponentialHistogramDataPoint,
@@ -23,7 +23,7 @@ from opentelemetry.sdk.resources import Resource
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-MAX_SUMS = 4_000  # cumulative sums whose last value is remembered
+MAX_SUMS = 4_000  # whose last value is remembered
 MAX_ATTRIBUTES = 8  # of a point; the rest is not needed to tell one from another
 _NS = 1e-9
 
@@ -67,12 +67,7 @@ class PointReader(MetricReader):
     """
 
     def __init__(self) -> None:
-        super().__init__(
-            preferred_temporality={
-                Counter: AggregationTemporality.DELTA,
-                Histogram: AggregationTemporality.DELTA,
-            }
-        )
+        super().__init__(preferred_temporality={Histogram: AggregationTemporality.DELTA})
         self._last_sums: dict[tuple[str, str, Labels], tuple[float, int]] = {}
         self._joined: Callable[[], Any] = lambda: None
 
@@ -121,23 +116,17 @@ class PointReader(MetricReader):
             return None, ""
         if not (isinstance(data, Sum) and data.is_monotonic):
             return float(point.value), ""
-        return self._rate(key, data.aggregation_temporality, point), "/s"
+        return self._rate(key, float(point.value), point.time_unix_nano), "/s"
 
-    def _rate(
-        self, key: tuple[str, str, Labels], kind: AggregationTemporality, point: NumberDataPoint
-    ) -> float | None:
-        """Return what was added per second; of a cumulative sum, the first tells nothing yet."""
-        added, since_ns = float(point.value), point.start_time_unix_nano
-        if kind is AggregationTemporality.CUMULATIVE:
-            if key not in self._last_sums and len(self._last_sums) >= MAX_SUMS:
-                return None
-            last = self._last_sums.get(key)
-            self._last_sums[key] = added, point.time_unix_nano
-            if last is None or last[0] > added:  # it began anew
-                return None
-            added, since_ns = added - last[0], last[1]
-        seconds = (point.time_unix_nano - (since_ns or 0)) * _NS
-        return added / seconds if seconds > 0 else None
+    def _rate(self, key: tuple[str, str, Labels], total: float, at_ns: int) -> float | None:
+        """Return what was added per second since the last time; the first one tells nothing."""
+        last = self._last_sums.get(key)
+        if last is None and len(self._last_sums) >= MAX_SUMS:
+            return None
+        self._last_sums[key] = total, at_ns
+        if last is None or total < last[0] or at_ns <= last[1]:  # it began anew, or the clock did
+            return None
+        return (total - last[0]) / ((at_ns - last[1]) * _NS)
 
 
 class PrivateReader(PointReader):

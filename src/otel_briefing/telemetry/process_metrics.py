@@ -33,9 +33,6 @@ class Figure(NamedTuple):
     attributes: Labels = ()
 
 
-Figures = "Callable[[], Iterable[Figure]]"
-
-
 class Instrument(NamedTuple):
     """How a figure is told: `kind` is the observable instrument's."""
 

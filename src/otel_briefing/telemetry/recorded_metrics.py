@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +20,8 @@ SCOPE: Final = "otel_briefing.recorded"
 MAX_GAUGES: Final = 256
 _FOREIGN = re.compile(r"[^A-Za-z0-9_.\-/]")
 _BOUNDS: Final = (0.0001, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+_lock = threading.Lock()
 
 
 class Recorder:
@@ -43,13 +47,21 @@ class Recorder:
         """Record the present value of what a program calls `name`."""
         gauge = self._gauges.get(name)
         if gauge is None:
-            if len(self._gauges) >= MAX_GAUGES:
+            with _lock:
+                gauge = self._gauges.get(name) or self._make(name)
+            if gauge is None:
                 return  # whoever records counts it
-            gauge = self._gauges[name] = self._make(name)
         attributes: Attributes = {"briefing.category": category} if category else None
         gauge.set(value, attributes)
 
     def _make(self, name: str) -> Any:
+        if len(self._gauges) >= MAX_GAUGES:
+            return None
+        self._gauges[name] = self._same_as(name)
+        return self._gauges[name]
+
+    def _same_as(self, name: str) -> Any:
+        """Return the gauge whose name is the same to OpenTelemetry, else a new one."""
         allowed = _allowed(name)
         for known, gauge in self._gauges.items():
             if _allowed(known).lower() == allowed.lower():
@@ -69,10 +81,20 @@ _programs: list[Recorder] = []
 
 def recorder_for(provider: Any = None) -> Recorder:
     """Return the recorder of `provider`, or of the program's provider, which may come later."""
-    if provider is None:
-        if not _programs:
-            _programs.append(Recorder(get_meter(SCOPE)))
-        return _programs[0]
-    if provider not in _recorders:
-        _recorders[provider] = Recorder(provider.get_meter(SCOPE))
-    return _recorders[provider]
+    with _lock:
+        if provider is None:
+            if not _programs:
+                _programs.append(Recorder(get_meter(SCOPE)))
+            return _programs[0]
+        if provider not in _recorders:
+            _recorders[provider] = Recorder(provider.get_meter(SCOPE))
+        return _recorders[provider]
+
+
+def _in_child() -> None:
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
