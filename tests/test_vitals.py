@@ -29,7 +29,8 @@ def pipeline(config):
     """Wired but not started: no thread, no hook."""
     made = Pipeline(config)
     yield made
-    made.stop()
+    if made._vitals is not None:
+        made._vitals.stop()
 
 
 def page(tmp_path):
@@ -55,7 +56,7 @@ def test_it_does_as_the_configuration_says(pipeline, config):
     assert {} == pipeline._facts()["vitals"]
     config.performance_monitoring_enabled = True
     assert (True, True) == (monitor.is_monitoring, optimizer.get_memory_stats()["is_monitoring"])
-    pipeline.stop()
+    pipeline.vitals.stop()
     assert (False, None) == (monitor.is_monitoring, live.report)
 
 
@@ -144,5 +145,5 @@ def test_the_reader_named_briefing_becomes_the_monitor(config, monkeypatch):
         assert pipeline.monitor is reader
         assert (True, 3600) == (reader.is_monitoring, reader.monitoring_interval)
     finally:
-        pipeline.stop()
+        pipeline.vitals.stop()
     assert not reader.is_monitoring

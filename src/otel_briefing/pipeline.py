@@ -56,7 +56,7 @@ _HEAVY = (
 )
 _ANALYSIS = ("yaml", "re2", "otel_briefing.issues.patterns", "otel_briefing.issues.analyzer")
 _MONITORING = (
-    *("otel_briefing.telemetry.metric_reader", "otel_briefing.telemetry.process_metrics"),
+    *("otel_briefing.telemetry.process_metrics", "otel_briefing.telemetry.metric_reader"),
     *("otel_briefing.performance.performance_monitor", "otel_briefing.vitals"),
 )
 _SEVERITIES = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": WARN, "ERROR": 17, "FATAL": FATAL}
