@@ -262,6 +262,8 @@ class Pipeline:
         return self.vitals.optimizer
 
     def _report_vital(self, finding: VitalFinding) -> None:
+        if self._stopped or not self.config.analysis_enabled:
+            return
         from otel_briefing.vitals import facts_of  # noqa: PLC0415
 
         facts = facts_of(finding, self.run.service)

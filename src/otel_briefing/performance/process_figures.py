@@ -29,16 +29,17 @@ class ProcessFigures:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._begin()
-
-    def _begin(self) -> None:
-        self._process = psutil.Process()
+        self._known: psutil.Process | None = None
         self._cpu: tuple[float, float, float] | None = None  # when; user and system seconds
+
+    @property
+    def _process(self) -> psutil.Process:
+        if self._known is None or self._known.pid != os.getpid():
+            self._known, self._cpu = psutil.Process(), None
+        return self._known
 
     def sample(self) -> list[Figure]:
         """Return what it uses now; the utilization since the last time."""
-        if self._process.pid != os.getpid():
-            self._begin()
         found: list[Figure] = []
         sources: tuple[Callable[[], Iterator[Figure]], ...] = (
             *(self._cpu_figures, self._memory_figures, self._thread_figures, self._file_figures),
