@@ -235,7 +235,7 @@ def test_an_optimizer_that_is_forgotten_ends():
     def forgotten():
         optimizer = MemoryOptimizer(monitoring_interval=3600)
         optimizer.start_monitoring()
-        return optimizer._watcher._thread
+        return optimizer._thread
 
     thread = forgotten()
     gc.collect()

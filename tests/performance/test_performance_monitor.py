@@ -173,7 +173,7 @@ def test_a_monitor_that_is_forgotten_ends():
         monitor = PerformanceMonitor(monitoring_interval=3600)
         monitor.start_monitoring()
         until(lambda: measured(monitor, "process.uptime"))
-        return monitor._ticker._thread, len(gc.callbacks)
+        return monitor._thread, len(gc.callbacks)
 
     thread, callbacks = forgotten()
     gc.collect()

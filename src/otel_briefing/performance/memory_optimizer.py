@@ -16,6 +16,7 @@ import psutil
 from otel_briefing.performance.arguments import check_above, check_seconds
 from otel_briefing.performance.finding import Finding, live
 from otel_briefing.telemetry import guard, threads
+from otel_briefing.telemetry.owned_thread import OwnedThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 MAX_CACHES = 1_000
 MAX_TRACKED = 100_000
-MAX_WAIT_S = 86_400.0
-STOP_TIMEOUT_S = 1.0
 AGAIN_AT = 1.1  # times what was left after clearing: before that, nothing new would be freed
 _MB = 1e6
 
@@ -112,7 +111,7 @@ class MemoryOptimizer:
         self._untracked = 0
         self._peak_bytes = self._clearings = self._freed_bytes = self._freed_entries = 0
         self._failed_caches = self._collections = 0
-        self._watcher: _Watcher | None = None
+        self._thread: OwnedThread[MemoryOptimizer] | None = None
         self._begin()
         _optimizers.add(self)
 
@@ -140,7 +139,7 @@ class MemoryOptimizer:
     def monitoring_interval(self, seconds: float) -> None:
         self._interval_s = check_seconds("monitoring_interval", seconds)
         with self._lock:
-            if self._watcher is not None:
+            if self._thread is not None:
                 self.stop_monitoring()
                 self.start_monitoring()
 
@@ -151,15 +150,15 @@ class MemoryOptimizer:
             RuntimeError: the system has no thread left.
         """
         with self._lock:
-            if self._watcher is None:
-                self._watcher = _Watcher(self, min(self._interval_s, MAX_WAIT_S))
+            if self._thread is None:
+                self._thread = OwnedThread(self, MemoryOptimizer._turn, self._interval_s)
 
     def stop_monitoring(self) -> None:
         """Look no more. Idempotent, and it may be started again."""
         with self._lock:
-            watcher, self._watcher = self._watcher, None
-        if watcher is not None:
-            watcher.stop()
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.stop()
 
     def track_object(self, item: T) -> weakref.ref[T] | None:
         """Count `item` for as long as it lives, and return a weak reference to it.
@@ -221,7 +220,7 @@ class MemoryOptimizer:
             "peak_memory_mb": self._peak_bytes / _MB,
             "memory_threshold_mb": self._threshold_mb,
             "is_above_threshold": used > self._threshold_mb * _MB,
-            "is_monitoring": self._watcher is not None,
+            "is_monitoring": self._thread is not None,
             "tracked_objects": len(self._tracked) + self._untracked,
             "untracked_objects": self._untracked,
             "registered_caches": len(caches),
@@ -286,6 +285,10 @@ class MemoryOptimizer:
 
     # The inside.
 
+    def _turn(self, _: threads.Flag) -> float:
+        self.check()
+        return self._interval_s
+
     def _measure(self) -> int:
         used = self._used_bytes()
         self._peak_bytes = max(self._peak_bytes, used)
@@ -325,36 +328,11 @@ class MemoryOptimizer:
 
     def in_child(self) -> None:
         """Begin anew in a forked child."""
-        was_monitoring, self._watcher = self._watcher is not None, None
+        was_monitoring, self._thread = self._thread is not None, None
         self._begin()
         self._peak_bytes = 0
         if was_monitoring:
             self.start_monitoring()
-
-
-class _Watcher:
-    """The thread of one optimizer. It ends with it, also when nobody stops it."""
-
-    def __init__(self, optimizer: MemoryOptimizer, interval_s: float) -> None:
-        self._stopped = stopped = threads.Flag()
-        found = weakref.ref(optimizer, lambda _: stopped.set())
-
-        def work() -> None:
-            while not stopped.wait(interval_s):
-                owner = found()
-                with guard.guarded(__name__):
-                    if owner is not None:
-                        owner.check()
-                owner = None
-
-        self._thread = threads.OwnThread(work)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End it, and wait for that."""
-        self._stopped.set()
-        if not self._thread.is_current():
-            self._thread.join(STOP_TIMEOUT_S)
 
 
 def _megabytes(value: Any) -> float:

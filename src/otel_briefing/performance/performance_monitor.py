@@ -28,6 +28,7 @@ from otel_briefing.performance.metric_report import PerformanceReport
 from otel_briefing.performance.process_figures import ProcessFigures, file_limit
 from otel_briefing.telemetry import guard, process_metrics, recorded_metrics, threads
 from otel_briefing.telemetry.metric_reader import Point, PointReader, PrivateReader
+from otel_briefing.telemetry.owned_thread import OwnedThread
 from otel_briefing.telemetry.process_metrics import Figure
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from otel_briefing.performance.finding import Finding
 
 MAX_COLLECTORS = 32
-MAX_WAIT_S = 86_400.0
-STOP_TIMEOUT_S = 1.0  # a callback of the program may hang
 FORK_WAIT_S = 0.25  # longer than a measurement takes
 _PROBES = 20  # of event loops in one interval,
 _PROBE_EVERY_S = 0.5  # but not more often
@@ -82,7 +81,7 @@ class PerformanceMonitor(PointReader):
         self._collectors: list[MetricCollector] = []
         self._pauses = GcPauses()
         self._loops = EventLoops(monotonic)
-        self._ticker: _Ticker | None = None
+        self._thread: OwnedThread[PerformanceMonitor] | None = None
         self._begin()
         weakref.finalize(self, self._pauses.stop)
         _monitors.add(self)
@@ -117,7 +116,7 @@ class PerformanceMonitor(PointReader):
     @property
     def is_monitoring(self) -> bool:
         """Whether it measures by itself."""
-        return self._ticker is not None
+        return self._thread is not None
 
     def start_monitoring(self) -> None:
         """Measure from now on, in the background. One thread, however often called.
@@ -126,21 +125,21 @@ class PerformanceMonitor(PointReader):
             RuntimeError: the system has no thread left.
         """
         with self._lock:
-            if self._ticker is None:
+            if self._thread is None:
                 with self._measuring:
                     self._offer()
-                self._pauses.start()
                 self._next_at = self._monotonic()
-                self._ticker = _Ticker(self, 0.0)
+                self._thread = OwnedThread(self, PerformanceMonitor._turn, 0.0)
+                self._pauses.start()
 
     def stop_monitoring(self) -> None:
         """Measure no more; what was measured stays. Idempotent, and it may be started again."""
         with self._lock:
-            ticker, self._ticker = self._ticker, None
+            thread, self._thread = self._thread, None
             self._pauses.stop()
             self._gc_before = None
-        if ticker is not None:
-            ticker.stop()
+        if thread is not None:
+            thread.stop()
 
     def add_metric_collector(self, collector: Callable[[], Any]) -> None:
         """Ask `collector` at every measurement for a mapping of name to number.
@@ -360,7 +359,7 @@ class PerformanceMonitor(PointReader):
         if self._add(name, value, "", "collected"):
             self._recorder().gauge(name, value, None)
 
-    def turn(self, stopped: threads.Flag) -> float:
+    def _turn(self, stopped: threads.Flag) -> float:
         """Do what is due, on the monitor's thread; return the seconds until something is again."""
         asked = self._loops.probe()
         if asked:
@@ -387,7 +386,7 @@ class PerformanceMonitor(PointReader):
     def in_child(self) -> None:
         """Begin anew in a forked child."""
         was_monitoring = self.is_monitoring
-        self._ticker = None
+        self._thread = None
         self._begin()
         self._history.clear()
         self._pauses.forget()
@@ -397,34 +396,7 @@ class PerformanceMonitor(PointReader):
         if was_monitoring:
             # A short-lived child is not measured at all.
             self._next_at = self._monotonic() + self._interval_s
-            self._ticker = _Ticker(self, min(self._interval_s, MAX_WAIT_S))
-
-
-class _Ticker:
-    """The thread of one monitor. It ends with it, also when nobody stops it."""
-
-    def __init__(self, monitor: PerformanceMonitor, first_s: float) -> None:
-        self._stopped = stopped = threads.Flag()
-        found = weakref.ref(monitor, lambda _: stopped.set())
-
-        def work() -> None:
-            wait_s = first_s
-            while not stopped.wait(wait_s):
-                wait_s = 1.0
-                owner = found()
-                with guard.guarded(__name__):
-                    if owner is not None:
-                        wait_s = min(owner.turn(stopped), MAX_WAIT_S)
-                owner = None
-
-        self._thread = threads.OwnThread(work)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End it, and wait for that."""
-        self._stopped.set()
-        if not self._thread.is_current():
-            self._thread.join(STOP_TIMEOUT_S)
+            self._thread = OwnedThread(self, PerformanceMonitor._turn, self._interval_s)
 
 
 def _latest_figures() -> list[Figure]:
