@@ -11,7 +11,7 @@ from otel_briefing.config import EnhancedLoggingConfig
 from otel_briefing.performance.briefing_reader import BriefingMetricReader
 from otel_briefing.performance.finding import Finding, live
 from otel_briefing.performance.performance_monitor import PerformanceMonitor
-from otel_briefing.pipeline import Pipeline
+from otel_briefing.pipeline import _MONITORING, Pipeline
 from otel_briefing.publisher import _performance
 from otel_briefing.telemetry import threads
 from otel_briefing.vitals import facts_of
@@ -147,3 +147,27 @@ def test_the_reader_named_briefing_becomes_the_monitor(config, monkeypatch):
     finally:
         pipeline.vitals.stop()
     assert not reader.is_monitoring
+
+
+def test_it_begins_once_the_program_has_settled(pipeline, monkeypatch):
+    """A step a tick, and none while something waits to be analysed."""
+    loaded = []
+    monkeypatch.setattr(pipeline, "_load", lambda names: loaded.append(names) or record(names))
+
+    def record(names):
+        pipeline._loaded.add(names)
+
+    pipeline._begin_measuring()
+    assert [] == loaded
+    pipeline.run = pipeline.run._replace(started_ns=0)
+    pipeline._intake.put(object(), 1)
+    pipeline._begin_measuring()
+    assert [] == loaded
+    pipeline._intake.take(1)
+    for _ in _MONITORING:
+        pipeline._begin_measuring()
+    assert [(name,) for name in _MONITORING] == loaded
+    assert pipeline._vitals is None
+    monkeypatch.undo()
+    pipeline._begin_measuring()
+    assert pipeline._vitals.monitor.is_monitoring

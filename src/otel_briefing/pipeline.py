@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from otel_briefing.vitals import Vitals
 
 WARM_UP_AFTER_NS = 2_000_000_000  # what start-up need not wait for is loaded then
+MEASURE_AFTER_NS = 5_000_000_000  # a program that ends sooner does not pay for it
 STOP_S = 3.0  # the longest that the end of the process waits for the last page
 MAX_SERVICES = 32  # names under which a process speaks, of which findings are tied to issues
 FORK_WAIT_S = 0.25  # longer than one of these takes
@@ -347,6 +348,17 @@ class Pipeline:
             self.publisher.make_live(self.analyzer)
             self._warm = True
         if self._warm and self._vitals is None and self.config.performance_monitoring_enabled:
+            self._begin_measuring()
+
+    def _begin_measuring(self) -> None:
+        """Load what measures this process, a step a tick: nothing that came must wait for all."""
+        young = time.time_ns() - self.run.started_ns < MEASURE_AFTER_NS
+        if young or self._exiting or len(self._intake):
+            return
+        step = next((name for name in _MONITORING if (name,) not in self._loaded), None)
+        if step is not None:
+            self._load((step,))
+        else:
             self.vitals.follow()
 
     def _is_over(self) -> bool:
