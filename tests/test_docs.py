@@ -32,8 +32,6 @@ PAGES_TO_COME = {
     "dashboard.md",
     "language.md",
     "leaks.md",
-    "memory.md",
-    "performance-monitor.md",
     "status.md",
 }
 

@@ -308,7 +308,7 @@ def test_collectors_are_bounded_and_one_is_asked_once(monitor):
             ValueError,
             "duration_hours must be a number of hours above 0, found 0",
         ),
-        (lambda m: m.add_metric_collector(7), TypeError, "collector must be a callable that"),
+        (lambda m: m.add_metric_collector(7), TypeError, "fn must be a callable that"),
         (lambda m: m.watch_event_loop(7), TypeError, "loop must be an asyncio event loop, found"),
     ],
 )

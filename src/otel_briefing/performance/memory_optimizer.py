@@ -160,15 +160,15 @@ class MemoryOptimizer:
         if thread is not None:
             thread.stop()
 
-    def track_object(self, item: T) -> weakref.ref[T] | None:
-        """Count `item` for as long as it lives, and return a weak reference to it.
+    def track_object(self, obj: T) -> weakref.ref[T] | None:
+        """Count `obj` for as long as it lives, and return a weak reference to it.
 
         What cannot be referred to weakly (a plain dict or list, a number, a string, a tuple) is
         counted too, but nobody can tell when it is gone: it counts until `cleanup`, and None is
         returned. Nothing is kept alive. At most 100,000 objects are followed at a time; what is
         beyond counts as those without a reference do.
         """
-        key = id(item)
+        key = id(obj)
         mine = weakref.ref(self)
 
         def gone(_: weakref.ref[T]) -> None:
@@ -176,7 +176,7 @@ class MemoryOptimizer:
                 owner._tracked.pop(key, None)  # noqa: SLF001 - its own module
 
         try:
-            found = weakref.ref(item, gone)
+            found = weakref.ref(obj, gone)
         except TypeError:
             with self._lock:
                 self._untracked += 1

@@ -141,8 +141,8 @@ class PerformanceMonitor(PointReader):
         if thread is not None:
             thread.stop()
 
-    def add_metric_collector(self, collector: Callable[[], Any]) -> None:
-        """Ask `collector` at every measurement for a mapping of name to number.
+    def add_metric_collector(self, fn: Callable[[], Any]) -> None:
+        """Ask `fn` at every measurement for a mapping of name to number.
 
         It runs on a thread of its own. When it raises, that is counted; while it hangs, it is not
         asked again; what is not a finite number is refused and counted:
@@ -153,17 +153,17 @@ class PerformanceMonitor(PointReader):
             TypeError: it cannot be called.
             ValueError: there are 32 collectors.
         """
-        if not callable(collector):
+        if not callable(fn):
             raise TypeError(
-                "collector must be a callable that returns a mapping of name to number, "
-                f"found {type(collector).__name__}"
+                "fn must be a callable that returns a mapping of name to number, "
+                f"found {type(fn).__name__}"
             )
         with self._lock:
-            if any(known.call == collector for known in self._collectors):
+            if any(known.call == fn for known in self._collectors):
                 return
             if len(self._collectors) >= MAX_COLLECTORS:
                 raise ValueError(f"at most {MAX_COLLECTORS} collectors are allowed")
-            added = MetricCollector(collector, self._take_collected, self._monotonic)
+            added = MetricCollector(fn, self._take_collected, self._monotonic)
             self._collectors.append(added)
             if self.is_monitoring:
                 added.ask()
