@@ -26,8 +26,6 @@ NOT_YET = {
     "otel_briefing.dashboard:DashboardData",
     "otel_briefing.dashboard:DashboardService",
     "otel_briefing.dashboard:RealTimeMonitoringDashboard",
-    "otel_briefing.performance:MemoryOptimizer",
-    "otel_briefing.performance:PerformanceMonitor",
 }
 
 # Import path → the names that can be imported from there.

@@ -31,8 +31,6 @@ PAGES_TO_COME = {
     "configuration.md",
     "dashboard.md",
     "leaks.md",
-    "memory.md",
-    "performance-monitor.md",
     "status.md",
 }
 

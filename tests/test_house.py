@@ -14,7 +14,7 @@ import otel_briefing
 SOURCE = Path(otel_briefing.__file__).parent
 
 EVERYBODY = {"catalogue", "events", "exceptions", "language", "stack_traces", "version"}
-WIRING = {"pipeline", "engine", "publisher"}
+WIRING = {"pipeline", "engine", "publisher", "vitals"}
 MAY_IMPORT = {
     "": {"hook", "telemetry", "config", "version"},  # the public names
     "events": set(),
@@ -33,7 +33,17 @@ MAY_IMPORT = {
     "config": {"environment_variables"},
     "engine": {"issues", "telemetry", "state"},
     "publisher": {"issues", "telemetry", "state", "briefing", "config"},
-    "pipeline": {"issues", "telemetry", "state", "briefing", "debugging", "config", *WIRING},
+    "vitals": {"issues", "telemetry", "performance", "config"},
+    "pipeline": {
+        "issues",
+        "telemetry",
+        "state",
+        "briefing",
+        "performance",
+        "debugging",
+        "config",
+        *WIRING,
+    },
     "hook": {"pipeline", "config", "telemetry"},
     "faces": {"state", "issues", "briefing"},
     "cli": {"pipeline", "config", "state", "faces"},

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from otel_briefing.issues.analyzer import IssueAnalyzer
     from otel_briefing.issues.deltas import Deltas
     from otel_briefing.issues.findings import Finding
+    from otel_briefing.performance.finding import Finding as VitalFinding
+    from otel_briefing.performance.memory_optimizer import MemoryOptimizer
+    from otel_briefing.performance.performance_monitor import PerformanceMonitor
     from otel_briefing.publisher import PagePublisher
     from otel_briefing.state.hub import Hub
     from otel_briefing.state.store import SharedStore
@@ -40,8 +43,10 @@ if TYPE_CHECKING:
     from otel_briefing.telemetry.batch import PriorityBatchLogRecordProcessor
     from otel_briefing.telemetry.handler import BriefingLoggingHandler
     from otel_briefing.telemetry.spool import Spool
+    from otel_briefing.vitals import Vitals
 
 WARM_UP_AFTER_NS = 2_000_000_000  # what start-up need not wait for is loaded then
+MEASURE_AFTER_NS = 5_000_000_000  # a program that ends sooner does not pay for it
 STOP_S = 3.0  # the longest that the end of the process waits for the last page
 MAX_SERVICES = 32  # names under which a process speaks, of which findings are tied to issues
 FORK_WAIT_S = 0.25  # longer than one of these takes
@@ -52,6 +57,10 @@ _HEAVY = (
     *("otel_briefing.state.store", "otel_briefing.publisher"),
 )
 _ANALYSIS = ("yaml", "re2", "otel_briefing.issues.patterns", "otel_briefing.issues.analyzer")
+_MONITORING = (
+    *("otel_briefing.telemetry.process_metrics", "otel_briefing.telemetry.metric_reader"),
+    *("otel_briefing.performance.performance_monitor", "otel_briefing.vitals"),
+)
 _SEVERITIES = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": WARN, "ERROR": 17, "FATAL": FATAL}
 
 
@@ -76,6 +85,7 @@ class Pipeline:
         self._handlers: weakref.WeakSet[BriefingLoggingHandler] = weakref.WeakSet()
         self.look_again: Callable[[], None] = lambda: None  # the door brings itself up to date
         self.tracker = SystemStatusTracker()
+        self._vitals: Vitals | None = None
         self._exiting = False
         self._stopped = False
         self._lock = threads.new_lock()  # held while the analysis thread ends
@@ -231,6 +241,36 @@ class Pipeline:
                 )
             return self._analyzer
 
+    @property
+    def vitals(self) -> Vitals:
+        """What watches this process itself, made when it is first asked for."""
+        self._load()
+        self._load(_MONITORING)
+        with self._making:
+            if self._vitals is None:
+                from otel_briefing.vitals import Vitals  # noqa: PLC0415
+
+                self._vitals = Vitals(self.config, self._report_vital)
+            return self._vitals
+
+    @property
+    def monitor(self) -> PerformanceMonitor:
+        """The live `PerformanceMonitor`; it measures while the configuration says so."""
+        return self.vitals.monitor
+
+    @property
+    def memory_optimizer(self) -> MemoryOptimizer:
+        """The live `MemoryOptimizer`; it measures while the configuration says so."""
+        return self.vitals.optimizer
+
+    def _report_vital(self, finding: VitalFinding) -> None:
+        if self._stopped or not self.config.analysis_enabled:
+            return
+        from otel_briefing.vitals import facts_of  # noqa: PLC0415
+
+        facts = facts_of(finding, self.run.service)
+        self.analyzer.report_finding(facts, finding.text, time.time_ns())
+
     # The sink of the processors.
 
     def put(self, item: Any, priority: int) -> None:
@@ -305,9 +345,22 @@ class Pipeline:
     def _on_tick(self) -> None:
         self._crashes.tick()
         if not self._warm and time.time_ns() - self.run.started_ns > WARM_UP_AFTER_NS:
-            self.analyzer.warm_up()
+            self._engine.warm_up()
             self.publisher.make_live(self.analyzer)
             self._warm = True
+        if self._warm and self._vitals is None and self.config.performance_monitoring_enabled:
+            self._begin_measuring()
+
+    def _begin_measuring(self) -> None:
+        """Load what measures this process, a step a tick: nothing that came must wait for all."""
+        young = time.time_ns() - self.run.started_ns < MEASURE_AFTER_NS
+        if young or self._exiting or len(self._intake):
+            return
+        step = next((name for name in _MONITORING if (name,) not in self._loaded), None)
+        if step is not None:
+            self._load((step,))
+        else:
+            self.vitals.follow()
 
     def _is_over(self) -> bool:
         """Tell whether only threads of ours are left, and end with the others.
@@ -368,11 +421,13 @@ class Pipeline:
         suppressed = sum(handler.suppressed for handler in self._handlers)
         if suppressed:
             drops["records of exporters about their own exports"] = suppressed
+        vitals = self._vitals.told() if self._vitals is not None else {}
         return {
+            **vitals,
             "seen": seen,
             "spans": sum(span.seen.values()[0] for span in self._spans),
             "drops": drops,
-            "not_known": self._not_known(),
+            "not_known": [*self._not_known(), *vitals.get("not_known", ())],
             "delivery": delivery,
             "door": dict(self.door),
             "exporters": list(self.exporters),
@@ -464,6 +519,8 @@ class Pipeline:
                 if self._exiting:
                     self._mark_ending()
                 self._engine.stop(STOP_S)
+                if self._vitals is not None:
+                    self._vitals.stop()
                 other = said is not None and said[1:] != (self._ending or said)[1:]
                 self._engine.finish(STOP_S, news=other or self._under_way)
             self._stopped = True

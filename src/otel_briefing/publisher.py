@@ -175,6 +175,7 @@ class PagePublisher:
             moments=picture.moments,
             other_runs=others,
             not_known=[*self._not_known(told, now_ns), *_levels_not_seen()],
+            performance=_performance(told),
             drops=_drops([facts for _, facts in told], picture.dropped),
             door=mine["door"],
             changes=self._changes(run.service),
@@ -257,6 +258,20 @@ class PagePublisher:
         told = [facts.get("delivery") for facts in [self._facts(), *living]]
         return total(account for account in told if account)
 
+    def _vitals(self) -> list[dict[str, Any]]:
+        """List what the living measured of themselves, this one first."""
+        told = [(self._store.process, self._facts())]
+        told += [
+            (m.process, json.loads(m.facts))
+            for m in self._store.members
+            if not m.ended and m.id != self._store.me
+        ]
+        return [
+            {"service": process.service, "pid": process.pid, **facts["vitals"]}
+            for process, facts in told
+            if facts.get("vitals")
+        ]
+
     def _extra(self) -> dict[str, Any]:
         return {
             "create_time": self._store.process.create_time,
@@ -265,6 +280,7 @@ class PagePublisher:
             "exporters": self._facts()["exporters"],
             "hub": self._store.trouble() or "in use",
             "delivery": self._delivery(),
+            "vitals": self._vitals(),
             "processes": [
                 {"process": member.process, **json.loads(member.facts)}
                 for member in self._store.members
@@ -336,6 +352,16 @@ def _traffic(told: list[Mapping[str, Any]], run: ProcessRun, now_ns: int) -> Tra
         seen.update(dict(enumerate(facts.get("seen", ()))))
     spans = sum(int(facts.get("spans", 0)) for facts in told)
     return Traffic(by_level(seen), spans, run.started_ns, now_ns)
+
+
+def _performance(told: list[tuple[ProcessRun, Mapping[str, Any]]]) -> list[str]:
+    """Join what left its normal range; where several processes are watched, with their names."""
+    return [
+        f"{process.service} pid {process.pid}: {line}" if len(told) > 1 else str(line)
+        for process, facts in told
+        if process.ending is None
+        for line in facts.get("performance", ())
+    ]
 
 
 def _drops(told: list[Mapping[str, Any]], dropped: Mapping[str, int]) -> dict[str, int]:

@@ -82,6 +82,7 @@ def dashboard(snapshot: Snapshot, extra: Mapping[str, Any] | None = None) -> dic
         "traffic": _traffic(snapshot),
         "performance_metrics": {
             "notes": [_ours(line) for line in snapshot.performance],
+            "processes": _plain(more.get("vitals") or []),
             "operations_p95_ms": {
                 _text(f"{o.service} {o.name}".strip()): round(o.p95_ms, 3)
                 for o in snapshot.operations

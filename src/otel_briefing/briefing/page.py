@@ -23,6 +23,8 @@ SourceLine = Callable[[str, int, int], "str | None"]
 _TEMPLATE_LINES = 6  # a logging call's literal stands at most so far below the call's first line
 _BY = re.compile(r"[^:\n]{1,200} pid \d+(?: \(\+\d+\))?: ")
 _SQL = frozenset(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "REPLACE", "MERGE", "CALL"))
+# Measured by us: their titles are ours, but for what stands behind a colon.
+_MEASURED = frozenset(("Latency", "Memory", "Performance"))
 
 
 def no_source(_path: str, _line: int, _started_ns: int) -> str | None:
@@ -199,7 +201,7 @@ def title_of(issue: SystemIssue) -> str:
     suffix = _where(frame) if frame else ""
     if issue.site is not None and issue.site.root.type:
         return f"{safety.identifier(issue.site.root.short_type) or say('an exception')}{suffix}"
-    if issue.category == "Latency":
+    if issue.category in _MEASURED:
         pace, _, operation = title.partition(": ")
         name = safety.label(operation)
         return f"{pace}: {name}" if name else f"{pace}{suffix}"

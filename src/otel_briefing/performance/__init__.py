@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from otel_briefing.performance.async_processor import AsyncLogProcessor
     from otel_briefing.performance.cache_manager import CacheManager
+    from otel_briefing.performance.memory_optimizer import MemoryOptimizer
+    from otel_briefing.performance.performance_monitor import PerformanceMonitor
 
-__all__ = ["AsyncLogProcessor", "CacheManager"]
+__all__ = ["AsyncLogProcessor", "CacheManager", "MemoryOptimizer", "PerformanceMonitor"]
 
 _HOMES = {
     "AsyncLogProcessor": "otel_briefing.performance.async_processor",
     "CacheManager": "otel_briefing.performance.cache_manager",
+    "MemoryOptimizer": "otel_briefing.performance.memory_optimizer",
+    "PerformanceMonitor": "otel_briefing.performance.performance_monitor",
 }
 
 

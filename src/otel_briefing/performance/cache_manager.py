@@ -13,6 +13,7 @@ from otel_briefing.performance.arguments import check_count, check_seconds
 from otel_briefing.performance.cache import Cache, CacheStats
 from otel_briefing.performance.cached_function import cached_in
 from otel_briefing.telemetry import cache_metrics, guard, threads
+from otel_briefing.telemetry.owned_thread import OwnedThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Cache", "CacheManager", "CacheStats"]
 
 MAX_CACHES = 1_000  # each name is an attribute of metrics
-MAX_WAIT_S = 86_400.0
-STOP_TIMEOUT_S = 5.0
 
 _managers: weakref.WeakSet[CacheManager] = weakref.WeakSet()
 _managers_lock = threading.Lock()
@@ -49,7 +48,7 @@ class CacheManager:
         self._monotonic = monotonic
         self._lock = threads.new_rlock()
         self._caches: dict[str, Cache] = {}
-        self._cleaner: _Cleaner | None = None
+        self._cleaner: OwnedThread[CacheManager] | None = None
         with _managers_lock:
             _managers.add(self)
         cache_metrics.offer_once(_all_stats)
@@ -62,7 +61,7 @@ class CacheManager:
         """
         with self._lock:
             if self._cleaner is None:
-                self._cleaner = _Cleaner(self)
+                self._cleaner = self._new_cleaner()
 
     def register_cache(
         self, name: str, max_size: int = 1_000, default_ttl: float | None = None
@@ -144,38 +143,20 @@ class CacheManager:
         for cache in caches:
             cache.expire()
 
+    def _new_cleaner(self) -> OwnedThread[CacheManager]:
+        return OwnedThread(self, CacheManager._turn, self.cleanup_interval)
+
+    def _turn(self, _: threads.Flag) -> float:
+        self.expire()
+        return self.cleanup_interval
+
     def in_child(self) -> None:
         """Begin anew in a forked child."""
         self._lock = threads.new_rlock()
         for cache in self._caches.values():
             cache.in_child()
         if self._cleaner is not None:
-            self._cleaner = _Cleaner(self)
-
-
-class _Cleaner:
-    """The thread of one manager. It ends with it, also when nobody calls `cleanup`."""
-
-    def __init__(self, manager: CacheManager) -> None:
-        self._stopped = stopped = threads.Flag()
-        interval_s = min(manager.cleanup_interval, MAX_WAIT_S)
-        found = weakref.ref(manager, lambda _: stopped.set())
-
-        def work() -> None:
-            while not stopped.wait(interval_s):
-                with guard.guarded(__name__):
-                    if (owner := found()) is not None:
-                        owner.expire()
-                    del owner
-
-        self._thread = threads.OwnThread(work)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End it, and wait for that."""
-        self._stopped.set()
-        if not self._thread.is_current():
-            self._thread.join(STOP_TIMEOUT_S)
+            self._cleaner = self._new_cleaner()
 
 
 def _all_stats() -> list[dict[str, CacheStats]]:

@@ -45,6 +45,16 @@ def as_ours() -> Iterator[None]:
         ours.reset(token)
 
 
+@contextlib.contextmanager
+def as_theirs() -> Iterator[None]:
+    """Declare what the block does to be the program's own code, though a thread of ours runs it."""
+    token = ours.set(False)
+    try:
+        yield
+    finally:
+        ours.reset(token)
+
+
 class Swallowed:
     """Count the internal errors that did not reach the app, by at most `MAX_PLACES` places."""
 
