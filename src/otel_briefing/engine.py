@@ -86,6 +86,12 @@ class Engine:
         """Start the thread."""
         self._thread.start()
 
+    def warm_up(self) -> None:
+        """Load what the first item or finding would wait for; on the engine's thread."""
+        if self._analyzer is None:
+            self._analyzer = self._get_analyzer()
+        self._analyzer.warm_up()
+
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything that waits now is analysed and on the page; false when late."""
         if self._thread.is_current() or self._thread.has_ended:

@@ -268,7 +268,7 @@ class Pipeline:
     def _on_tick(self) -> None:
         self._crashes.tick()
         if not self._warm and time.time_ns() - self.run.started_ns > WARM_UP_AFTER_NS:
-            self.analyzer.warm_up()
+            self._engine.warm_up()
             self.publisher.make_live(self.analyzer)
             self._warm = True
 

@@ -2,6 +2,7 @@
 """One engine: what counts as one failure, whose it is, what it is called, and what is slow."""
 
 import itertools
+import threading
 
 import pytest
 
@@ -18,7 +19,8 @@ from otel_briefing.events import (
     SpanEvent,
 )
 from otel_briefing.exceptions import PatternError
-from otel_briefing.issues.analyzer import MAX_PENDING, IssueAnalyzer
+from otel_briefing.issues.analyzer import MAX_FINDINGS, MAX_PENDING, IssueAnalyzer
+from otel_briefing.issues.deltas import IssueFacts
 from otel_briefing.issues.model import ProcessRun
 from otel_briefing.state.store import SharedStore
 
@@ -597,3 +599,50 @@ def test_a_pattern_that_cannot_be_used_is_refused_at_the_assignment(change, said
     with pytest.raises(PatternError, match=said):
         analyzer.ISSUE_PATTERNS["bad"] = {**good, **change}
     assert len(analyzer.ISSUE_PATTERNS) == 0
+
+
+def finding(title="Leak: 1.0 MB/s", **kwargs):
+    return IssueFacts("f" * 16, title, "MEDIUM", "Memory", WARN, "shop", **kwargs)
+
+
+def test_a_finding_is_an_issue_though_it_is_neither_log_nor_span():
+    """It is counted each time, tells the latest figures, and is news once."""
+    world = World()
+    world.analyzer.report_finding(finding(), "grew by 10 MB", T0)
+    world.analyzer.report_finding(finding("Leak: 1.2 MB/s"), "grew by 12 MB", T0 + S)
+    deltas = world.analyzer.drain()
+    world.store.apply(deltas)
+    (issue,) = world.store.picture(T0 + 2 * S).issues
+    assert (2, "Leak: 1.2 MB/s", "Memory") == (issue.count, issue.title, issue.category)
+    assert "grew by 12 MB" == issue.description
+    assert deltas.changed
+    world.analyzer.report_finding(finding(), "grew by 10 MB", T0 + 3 * S)
+    assert not world.analyzer.drain().changed
+
+
+def test_findings_may_come_from_many_threads():
+    """None is lost while the analysis thread drains."""
+    world = World()
+    facts = finding()
+
+    def report():
+        for n in range(200):
+            world.analyzer.report_finding(facts, "x", T0 + n)
+
+    reporters = [threading.Thread(target=report) for _ in range(4)]
+    for reporter in reporters:
+        reporter.start()
+    while any(reporter.is_alive() for reporter in reporters):
+        world.store.apply(world.analyzer.drain())
+    world.store.apply(world.analyzer.drain())
+    (issue,) = world.store.picture(T0 + S).issues
+    assert (800, {}) == (issue.count, world.analyzer.lost)
+
+
+def test_findings_that_nobody_drains_do_not_pile_up():
+    """What does not fit is said."""
+    analyzer = IssueAnalyzer([])
+    for n in range(MAX_FINDINGS + 3):
+        analyzer.report_finding(finding(), "x", T0 + n)
+    assert {"findings beyond 1,000 at a time": 3} == analyzer.lost
+    assert MAX_FINDINGS == analyzer.drain().issues["f" * 16].count

@@ -39,6 +39,7 @@ PENDING_NS = SECOND // 2  # how long a failed call waits for a log line that exp
 _CALLS_KEPT = 8  # failed calls of one part of a trace, and slow ones of one kind
 MAX_PENDING = 1000  # beyond it, the one that waits longest is counted as it is
 BEFORE_NS = 120 * SECOND  # slowness this long before a failure may have to do with it
+MAX_FINDINGS = 1000  # that wait for the analysis thread
 _SHAPES_PER_PLACE = 8  # more texts than this from one logging call: its text is built, not constant
 
 
@@ -57,9 +58,9 @@ class _Tracker(Protocol):
 class IssueAnalyzer:
     """Recognise failures, slowness and their operations in a stream of events.
 
-    `observe` and `tick` belong to one thread; `ISSUE_PATTERNS`, `add_detection_pattern` and
-    `analyze_for_issues` may be called from any. All memory is bounded. A table of patterns and a
-    miner may be shared with analyzers that are used one after the other.
+    `observe`, `tick` and `drain` belong to one thread; `ISSUE_PATTERNS`, `add_detection_pattern`,
+    `analyze_for_issues` and `report_finding` may be called from any. All memory is bounded. A table
+    of patterns and a miner may be shared with analyzers that are used one after the other.
     """
 
     def __init__(
@@ -87,6 +88,8 @@ class IssueAnalyzer:
         self._known: set[str] = set()
         self._lock = threading.Lock()
         self._deltas = Deltas()
+        self._findings: deque[tuple[IssueFacts, str, int]] = deque()
+        self._findings_lost = 0
         self.pipeline_trouble: Counter[str] = Counter()  # what OpenTelemetry's own loggers said
 
     # The guide's interface.
@@ -159,7 +162,11 @@ class IssueAnalyzer:
     @property
     def lost(self) -> dict[str, int]:
         """What did not fit, by what it was."""
-        return {"spans of operations beyond 500": n} if (n := self._slowness.unwatched) else {}
+        lost = {
+            "spans of operations beyond 500": self._slowness.unwatched,
+            "findings beyond 1,000 at a time": self._findings_lost,
+        }
+        return {what: count for what, count in lost.items() if count}
 
     def warm_up(self) -> None:
         """Load and compile the patterns now, not at the first failure."""
@@ -171,6 +178,24 @@ class IssueAnalyzer:
             self._observe_log(event)
         else:
             self._observe_span(event)
+
+    def report_finding(self, facts: IssueFacts, text: str, now_ns: int) -> None:
+        """Count one occurrence of what is neither a log record nor a span, such as a leak.
+
+        `facts.fingerprint` says what is the same issue, `text` what was seen this time, `now_ns`
+        when. From any thread, and never waits: it is counted at the next `drain`. The facts must
+        not be changed afterwards.
+        """
+        if len(self._findings) < MAX_FINDINGS:
+            self._findings.append((facts, text, now_ns))
+        else:
+            self._findings_lost += 1
+
+    def _count_findings(self) -> None:
+        for _ in range(len(self._findings)):
+            facts, text, at_ns = self._findings.popleft()
+            self._count(facts, at_ns, "", "", text)
+            self._learn(facts.fingerprint, facts)
 
     def tick(self, now_ns: int) -> None:
         """Do what only the passing of time shows: pending failures, operations that are slow."""
@@ -184,6 +209,7 @@ class IssueAnalyzer:
 
     def drain(self) -> Deltas:
         """Return everything found since the last time."""
+        self._count_findings()
         deltas, self._deltas = self._deltas, Deltas()
         return deltas
 

@@ -24,6 +24,8 @@ MAX_KINDS = 100
 MAX_AFFECTED = 200  # issues that one operation is remembered to have run into
 MAX_FAILURES = 2_000  # rows that wait to be told to the others
 
+_MEASURED = {"Latency", "Memory", "Performance"}  # their titles tell figures: the latest count
+
 OperationKey = tuple[str, str, str]  # service; ENTRY, DB, CLIENT or PRODUCER; name
 
 
@@ -62,7 +64,7 @@ class IssueFacts:
         self.cause = later.cause or self.cause
         self.readings = later.readings or self.readings
         self.peer = later.peer or self.peer
-        if later.category == self.category == "Latency":
+        if later.category == self.category and self.category in _MEASURED:
             self.title = later.title
         if later.site is not None and _depth(later.site) >= _depth(self.site):
             self.site = later.site
