@@ -14,7 +14,7 @@ import otel_briefing
 SOURCE = Path(otel_briefing.__file__).parent
 
 EVERYBODY = {"events", "exceptions", "stack_traces", "version"}
-WIRING = {"pipeline", "engine", "publisher"}
+WIRING = {"pipeline", "engine", "publisher", "memory_watch"}
 MAY_IMPORT = {
     "": {"hook", "telemetry", "config", "version"},  # the public names
     "events": set(),
@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "config": {"environment_variables"},
     "engine": {"issues", "telemetry", "state"},
     "publisher": {"issues", "telemetry", "state", "briefing", "config"},
+    "memory_watch": {"issues", "performance"},
     "pipeline": {"issues", "telemetry", "state", "briefing", "config", *WIRING},
     "hook": {"pipeline", "config", "telemetry"},
     "faces": {"state", "issues", "briefing"},

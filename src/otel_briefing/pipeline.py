@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from otel_briefing.config import EnhancedLoggingConfig
     from otel_briefing.issues.analyzer import IssueAnalyzer
     from otel_briefing.issues.deltas import Deltas
+    from otel_briefing.memory_watch import MemoryWatch
     from otel_briefing.publisher import PagePublisher
     from otel_briefing.state.hub import Hub
     from otel_briefing.state.store import SharedStore
@@ -48,6 +49,7 @@ _HEAVY = (
     *("otel_briefing.state.store", "otel_briefing.publisher"),
 )
 _ANALYSIS = ("yaml", "re2", "otel_briefing.issues.patterns", "otel_briefing.issues.analyzer")
+_MEMORY = ("tracemalloc", "otel_briefing.memory_watch")
 _SEVERITIES = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": WARN, "ERROR": 17, "FATAL": FATAL}
 
 
@@ -102,6 +104,7 @@ class Pipeline:
         self._early: list[Deltas] = []  # what came before the store was worth its making
         self._ending: Ending | None = None
         self._warm = False
+        self._memory_watch: MemoryWatch | None = None
         self._engine = Engine(
             self._intake,
             Adapter(self.run.service).event,
@@ -244,6 +247,8 @@ class Pipeline:
 
     def remember(self, deltas: Deltas | None) -> bool:
         """Keep what was found; tell whether a page would say something new."""
+        if deltas is not None and self._memory_watch is not None:
+            self._memory_watch.count(deltas)
         new = deltas is not None and (
             deltas.changed or any(tally.count for tally in deltas.issues.values())
         )
@@ -271,6 +276,22 @@ class Pipeline:
             self._engine.warm_up()
             self.publisher.make_live(self.analyzer)
             self._warm = True
+        if self._warm and self.config.performance_monitoring_enabled:
+            with guard.guarded(__name__):
+                self._watch_memory()
+
+    def _watch_memory(self) -> None:
+        """Look for a leak; what start-up takes does not count."""
+        if self._memory_watch is None:
+            self._load(_MEMORY)
+            from otel_briefing.memory_watch import MemoryWatch  # noqa: PLC0415
+
+            self._memory_watch = MemoryWatch(
+                self.run.service,
+                self.analyzer.report_finding,
+                lambda: self.config.memory_threshold_mb,
+            )
+        self._memory_watch.tick()
 
     def _is_over(self) -> bool:
         """Tell whether only threads of ours are left, and end with the others.
