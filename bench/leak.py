@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Leaks and what looks like one: when each real program was reported, with which slope and where.
 
-About two and a half minutes; the programs run side by side, and hardly use the processor.
-`--tracemalloc` adds one whose allocations are traced.
+And what watching costs. About three minutes: the programs run side by side, and are hardly ever busy.
+With `--tracemalloc` their allocations are traced.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 from pathlib import Path
 
-from _programs import BIN, NO_EXPORTERS, environment
+from _programs import BIN, NO_EXPORTERS, environment, quantiles
+from otel_briefing.memory_watch import MemoryWatch
+from otel_briefing.performance.containers import ContainerWalk
+from otel_briefing.performance.memory_sampler import memory_use
 
 PROGRAM = Path(__file__).with_name("_leak_program.py")
 LEAKS = {
@@ -89,13 +93,73 @@ class Watched:
         return bool(self.told_s) and named in self.page and abs(self.slope_mb_s - 1) <= 0.2
 
 
+class Service:
+    """An object with containers, as programs have them at module level."""
+
+    def __init__(self):
+        self.cache, self.items, self.settings = {}, [], {"a": 1}
+        self.inner = types.SimpleNamespace(queue=[], size=3)
+
+
+def many_modules(count=2_000, own=100):
+    """Return the modules loaded here, copied to so many; the program's own are large ones."""
+    real = [module for module in sys.modules.values() if type(module) is types.ModuleType]
+    found = dict(sys.modules)
+    for number in range(count - own - len(found)):
+        copy = types.ModuleType(f"library_{number}")
+        vars(copy).update(vars(real[number % len(real)]) | {"__name__": copy.__name__})
+        found[copy.__name__] = copy
+    for number in range(own):
+        module = types.ModuleType(f"app_{number}")
+        module.__file__ = f"/srv/app/app_{number}.py"
+        for part in range(40):
+            setattr(module, f"function_{part}", lambda: 0)
+        for part in range(10):
+            members = {"__module__": module.__name__, "table": {}, "run": lambda _self: 0}
+            setattr(module, f"Class{part}", type(f"Class{part}", (), members))
+            setattr(module, f"service_{part}", Service())
+        found[module.__name__] = module
+    return found
+
+
+def cost(per_s, seconds=600):
+    """Say what watching costs while memory grows by `per_s`: time is made up, the work is not."""
+    modules, now, took = many_modules(), [0.0], []
+    held = [service for module in modules.values() for service in vars(module).values()]
+    held = [service.items for service in held if type(service) is Service][:48]
+    watch = MemoryWatch(
+        "bench",
+        lambda *_told: None,
+        lambda: 500,
+        walk=ContainerWalk(modules=modules),
+        use=lambda: memory_use()._replace(anonymous=100_000_000 + int(per_s * now[0])),
+        monotonic=lambda: now[0],
+    )
+    for _ in range(seconds):
+        now[0] += 1
+        for items in held if per_s else ():
+            items.append(1)
+        began = time.thread_time()
+        watch.tick()
+        took.append((time.thread_time() - began) * 1e3)
+    print(
+        f"A sample, {len(modules):,} modules, memory {'growing' if per_s else 'level'}: "
+        f"{quantiles(took)} ms; {sum(took) / seconds / 10:.2f} % of a core"
+    )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=150)
     parser.add_argument("--only", nargs="*", default=[*LEAKS, *INNOCENT])
     parser.add_argument("--tracemalloc", action="store_true")
     parser.add_argument("--pages", action="store_true", help="print the pages too")
+    parser.add_argument("--cost", action="store_true", help="only what watching costs")
     given = parser.parse_args()
+    cost(0)
+    cost(1_000_000)
+    if given.cost:
+        return 0
     env = {"PYTHONTRACEMALLOC": "5"} if given.tracemalloc else {}
     with tempfile.TemporaryDirectory() as folder:
         programs = [Watched(kind, given.seconds, folder, **env) for kind in given.only]

@@ -34,16 +34,18 @@ if TYPE_CHECKING:
     from otel_briefing.issues.deltas import Deltas, IssueFacts
     from otel_briefing.issues.memory_growth import Growth
     from otel_briefing.performance.memory_limit import MemoryLimit
+    from otel_briefing.performance.memory_sampler import MemoryUse
 
 SAMPLE_S = 1.0
 REPORT_S = 60.0
 MOVED = 0.25  # a slope that has moved by this much is told before its time,
 MOVED_S = 10.0  # but no more often than this
 ENDED_S = 30.0  # without a judgement of growth: the leak has stopped
-MOST_COST = 0.004  # of a core, for looks at containers
+MOST_COST = 0.003  # of a core, for looks at containers
+KNOWN_S = 5.0  # how often a leak that is told is looked at
 MAX_OPERATIONS = 40  # the most frequent ones are told to the history
 MAX_COUNTED = 500
-MAX_GROWING = 48  # containers whose lengths a sample keeps
+MAX_GROWING = 32  # containers whose lengths a sample keeps
 MAX_KNOWN = 8_000  # containers whose growth is followed
 FORGOTTEN = 40  # looks that did not see a container: it is gone
 MAX_SOURCE = 1_000_000  # bytes of a source file that is searched
@@ -63,6 +65,7 @@ class MemoryWatch:
         threshold_mb: Callable[[], float],
         *,
         walk: ContainerWalk | None = None,
+        use: Callable[[], MemoryUse] = memory_use,
         monotonic: Callable[[], float] = time.monotonic,
         time_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -70,6 +73,7 @@ class MemoryWatch:
         self._report = report
         self._threshold_mb = threshold_mb
         self._walk = walk or ContainerWalk()
+        self._use = use
         self._monotonic = monotonic
         self._time_ns = time_ns
         self._history = MemoryHistory()
@@ -90,8 +94,10 @@ class MemoryWatch:
         now_s = self._monotonic()
         if now_s - self._sampled_s < SAMPLE_S:
             return
+        # Where the system does not tell, asking once is enough.
+        self._sampled_s = float("inf")
+        use = self._use()
         self._sampled_s = now_s
-        use = memory_use()
         sample = Sample(
             now_s,
             use.anonymous,
@@ -100,6 +106,8 @@ class MemoryWatch:
             full_collections(),
         )
         self._history.add(sample)
+        if self._leak is not None and now_s - self._leak.judged_s < KNOWN_S:
+            return
         growth = self._history.judge()
         if growth is not None:
             self._tell(growth, use.resident, now_s)
@@ -114,6 +122,7 @@ class MemoryWatch:
             return {}
         self._sites.mark()
         found = self._growing.update(self._walk.look())
+        every_s = max(every_s, KNOWN_S if self._leak is not None else 0.0)
         self._look_from_s = now_s + max(0.9 * every_s, self._walk.cost_s / MOST_COST)
         return found
 

@@ -119,7 +119,8 @@ class Page:
 
     def frame(self, frame: Frame, lines: Lines) -> str:
         """Write `file:line function`."""
-        return f"{lines.name(self.place(frame))} {lines.name(frame.function)}"
+        place = lines.name(self.place(frame))
+        return f"{place} {lines.name(frame.function)}" if frame.function else place
 
     def source(self, frame: Frame) -> str:
         """Return ` `src …`` for the frame's line, or nothing when it cannot be known."""
@@ -186,7 +187,7 @@ def title_of(issue: SystemIssue) -> str:
     suffix = _where(frame) if frame else ""
     if issue.site is not None and issue.site.root.type:
         return f"{safety.identifier(issue.site.root.short_type) or 'an exception'}{suffix}"
-    if issue.category == "Latency":
+    if issue.category == "Latency" or is_measured(issue):
         pace, _, operation = title.partition(": ")
         name = safety.label(operation)
         return f"{pace}: {name}" if name else f"{pace}{suffix}"
@@ -197,6 +198,12 @@ def title_of(issue: SystemIssue) -> str:
     if issue.call_site is not None or issue.messages:
         return f"{_level(issue.severity)} logged{suffix}"
     return title
+
+
+def is_measured(issue: SystemIssue) -> bool:
+    """Tell whether it was found by looking at the process, with neither log record nor span."""
+    told = (issue.pattern, issue.logger, issue.template, issue.site)
+    return issue.category == "Memory" and not any(told)
 
 
 def _where(frame: Frame) -> str:

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from otel_briefing.briefing import safety
-from otel_briefing.briefing.page import Lines, Page, in_app_frames, seen_at
+from otel_briefing.briefing.page import Lines, Page, in_app_frames, is_measured, seen_at
 from otel_briefing.briefing.wording import (
     OUTGOING,
     clock,
@@ -166,7 +166,7 @@ def _certainty(issue: SystemIssue) -> str:
     if in_app_frames(issue):
         where = "PROVEN (stack)"
     elif issue.call_site is not None:
-        where = "LIKELY (logged there)"
+        where = f"LIKELY ({'made' if is_measured(issue) else 'logged'} there)"
     why = issue.confidence or (issue.readings[0].confidence if issue.readings else None)
     what = "What: recognised by its text. " if issue.pattern else ""
     unknown = "not known; see what changed" if issue.changes else "not known"

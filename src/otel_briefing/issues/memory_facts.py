@@ -81,32 +81,21 @@ def leak_facts(growth: Growth, around: Surroundings, fingerprint: str = "") -> I
 
 
 def leak_text(growth: Growth, around: Surroundings) -> str:
-    """Say the figures of this moment in one line."""
-    parts = [
-        f"memory grows by {pace(growth.bytes_per_s)}"
-        + (f" since {around.since_clock}" if around.since_clock else ""),
-        f"{size(growth.grown)} so far, {size(growth.used)} in use",
-    ]
-    parts += [
-        f"{held.name} has {held.length:,} items, {rate(held.per_s)} more, "
-        f"{size(held.bytes_each)} of memory for each"
-        for held in growth.containers
-    ]
-    parts += [
-        f"{size(op.bytes_each)} a call of {op.name} ({op.calls:,} calls in {growth.window_s:.0f} s)"
-        for op in growth.operations
-    ]
-    if around.ceiling is not None:
-        parts.append(_until(around.ceiling, around.full_clock))
+    """Say the figures of this moment in one line, what matters most first."""
+    since = f" since {around.since_clock}" if around.since_clock else ""
+    grown = f"{size(growth.grown)} so far, {size(growth.used)} in use"
+    parts = [f"memory grows by {pace(growth.bytes_per_s)}{since}: {grown}"]
+    parts += [_until(around.ceiling, around.full_clock)] if around.ceiling else []
+    parts += [f"{held.name} has {held.length:,} items" for held in growth.containers[:1]]
+    parts += [f"{size(op.bytes_each)} a call of {op.name}" for op in growth.operations[:1]]
     return "; ".join(parts)
 
 
 def _until(ceiling: Ceiling, clock: str) -> str:
     if not ceiling.left:
         return f"{ceiling.name} ({size(ceiling.limit)}) is reached"
-    at = f", at about {clock}" if clock else ""
-    left = f"{size(ceiling.left)} below {ceiling.name} of {size(ceiling.limit)}"
-    return f"{left}: reached in {duration(ceiling.in_s)}{at}"
+    at = f", at {clock}" if clock else ""
+    return f"{ceiling.name} ({size(ceiling.limit)}) is reached in {duration(ceiling.in_s)}{at}"
 
 
 # What is read out of it.
@@ -135,7 +124,7 @@ def _held(growth: Growth) -> tuple[Reading, ...]:
     return (
         Reading(
             Confidence.LIKELY,
-            f"{first.name} grows in step with memory and nothing is taken out of it "
+            f"{first.name} grows in step with memory all the time "
             f"({first.length:,} items, {rate(first.per_s)} more, {size(first.bytes_each)} of "
             f"memory for each){beside}.",
             _WRONG_IF,

@@ -273,9 +273,11 @@ def _containers(window: list[Sample], per_s: float) -> tuple[ContainerGrowth, ..
         if len(seen) < LEAST_POINTS or not _covers(seen, window):
             continue
         points = [(sample.at_s, float(sample.lengths[name])) for sample in seen]
-        items_per_s = steady_slope(points, LEAST_ITEMS)
-        apart = _apart(points, [(s.at_s, float(s.used)) for s in seen]) if items_per_s else 1.0
-        if items_per_s and apart <= MOST_APART:
+        apart = _apart(points, [(s.at_s, float(s.used)) for s in seen])
+        if apart > MOST_APART:
+            continue
+        items_per_s = steady_slope(points[:: max(1, len(points) // 20)], LEAST_ITEMS)
+        if items_per_s:
             length = int(points[-1][1])
             grows = ContainerGrowth(name, length, items_per_s, per_s / items_per_s)
             # Of curves that fit about as well, more items are more memory.

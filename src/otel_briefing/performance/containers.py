@@ -25,8 +25,9 @@ MAX_CONTAINERS = 4_000
 MAX_VALUES = 60_000  # that one look may touch
 MAX_ATTRIBUTES = 300  # of one object
 LEVELS = 2  # below a module: an attribute's attribute
-BUDGET_S = 0.004  # of this thread's time, for one look
+BUDGET_S = 0.003  # of this thread's time, for one look
 MAX_CLASSIFIED = 200  # modules at a time
+LIBRARIES_EVERY = 6  # looks
 MAX_SHAPES = 4_000
 SHAPES_ROUNDS = 20
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, or like one
@@ -115,13 +116,15 @@ class ContainerWalk:
         self._cpu = cpu
         self._own: dict[str, bool] = {}
         self._shapes: dict[int, _Shape] = {}
-        self._waiting: list[str] = []  # modules of this round, the next one last
+        self._waiting: list[str] = []  # the program's modules in this round, the next one last
+        self._libraries: list[str] = []
+        self._looks = 0
         self._seen: set[int] = set()  # in this round
         self._found: dict[str, int] = {}
         self._left = 0
         self._until = 0.0
         self.cost_s = 0.0
-        self.rounds = 0  # that were completed
+        self.rounds = 0  # through the program's own modules, begun
 
     def classify(self) -> None:
         """Tell the program's own modules from those of libraries, some at a time."""
@@ -139,31 +142,47 @@ class ContainerWalk:
         self._until = began + self._budget_s
         self._left = MAX_VALUES
         self._found = {}
+        self._looks += 1
         try:
-            if not self._waiting:
-                self._begin_round()
-            while self._waiting:
-                self._module(self._waiting[-1])
-                self._waiting.pop()
-            self.rounds += 1
+            self._go_on()
         except _OutOfTime:
-            # A module that takes a whole look alone would keep the others from their turn.
-            if self._left <= MAX_VALUES // 2:
-                self._waiting.pop()
+            pass
         finally:
             found, self._found = self._found, {}
             self.cost_s = self._cpu() - began
         return found
 
+    def _go_on(self) -> None:
+        if not self._libraries:
+            self._libraries = [name for name, own in self._own.items() if not own]
+        # A program of many modules takes all of a look: libraries have theirs now and then.
+        if not self._waiting or self._looks % LIBRARIES_EVERY:
+            self._take_own()
+        while self._libraries:
+            self._module(self._libraries.pop())
+
+    def _take_own(self) -> None:
+        if not self._waiting:
+            self._begin_round()
+        before = len(self._seen)
+        while self._waiting:
+            name = self._waiting.pop()
+            try:
+                self._module(name)
+            except _OutOfTime:
+                # What it was seen to hold is passed over next time, so that the rest has its turn.
+                if len(self._seen) > before:
+                    self._waiting.append(name)
+                raise
+
     def _begin_round(self) -> None:
+        self.rounds += 1
         self.classify()
         self._seen.clear()
         if len(self._shapes) > MAX_SHAPES or not self.rounds % SHAPES_ROUNDS:
             self._shapes.clear()  # they hold their types
         # An importer stands before what it imports: the one that made an object names it.
-        names = [name for name in self._modules if name in self._own]
-        self._waiting = [name for name in names if not self._own[name]]
-        self._waiting += [name for name in names if self._own[name]]
+        self._waiting = [name for name in self._modules if self._own.get(name)]
 
     def _told_own(self, name: str) -> bool:
         names = self._namespace(name)
