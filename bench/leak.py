@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Leaks and what looks like one: when each real program was reported, with which slope and where.
 
-And what watching costs. About three minutes: the programs run side by side, and are hardly ever busy.
+And what watching costs. About three minutes: the programs run side by side, mostly asleep.
 With `--tracemalloc` their allocations are traced.
 """
 

@@ -130,6 +130,28 @@ def test_a_cache_that_fills_once_is_not_told(tmp_path):
     assert [] == world.told
 
 
+class Cache:
+    """As the common libraries make them: a limit beside what it limits."""
+
+    def __init__(self, maxsize, data):
+        self.maxsize, self.data = maxsize, data
+
+
+@pytest.mark.parametrize(("maxsize", "told"), [(5_000, False), (50_000, True)])
+def test_a_cache_that_will_be_full_before_memory_is_is_not_told(tmp_path, maxsize, told):
+    """50 kB an item: 5,000 fit below the threshold, 50,000 do not."""
+    world = World(tmp_path)
+    world.shop.CACHE = Cache(maxsize, world.shop.ORDERS)
+    del world.shop.ORDERS
+    rows = world.shop.CACHE.data
+    world.shop.ORDERS = types.SimpleNamespace(append=rows.append)
+    world.run(200, 1 * MB, orders_per_s=20)
+    assert told == bool(world.told)
+    if told:
+        said = " ".join(reading.text for reading in world.told[0][0].readings)
+        assert "It may hold 50,000: 2.5 GB, more than there is." in said
+
+
 def test_memory_that_is_collected_is_not_told(tmp_path):
     world = World(tmp_path)
     for _ in range(20):
@@ -145,7 +167,10 @@ def test_nobody_looks_at_containers_while_memory_is_level(tmp_path):
     looks = []
     walk = world.watch._walk
     world.watch._walk = types.SimpleNamespace(
-        look=lambda: looks.append(world.now_s) or walk.look(), classify=walk.classify, cost_s=0.04
+        look=lambda: looks.append(world.now_s) or walk.look(),
+        classify=walk.classify,
+        bounds={},
+        cost_s=0.04,
     )
     world.run(100, 0)
     assert [] == looks

@@ -17,6 +17,7 @@ from otel_briefing.issues.memory_facts import (
     Allocation,
     Ceiling,
     Surroundings,
+    ends_by_itself,
     leak_facts,
     leak_fingerprint,
     leak_text,
@@ -139,6 +140,8 @@ class MemoryWatch:
         leak.told_s, leak.told = now_s, growth
         now_ns = self._time_ns()
         around = self._around(growth, leak.since_ns, now_ns, resident)
+        if ends_by_itself(growth, around):
+            return
         self._report(
             leak_facts(growth, around, leak.fingerprint), leak_text(growth, around), now_ns
         )
@@ -158,6 +161,7 @@ class MemoryWatch:
                 if "otel_briefing" not in site.file
             ),
             traced=self._sites.is_traced,
+            bound=self._walk.bounds.get(growth.containers[0].name, 0) if growth.containers else 0,
         )
 
 
@@ -205,8 +209,9 @@ class GrowingContainers:
             if (known := self._known.get(name)) or len(self._known) < MAX_KNOWN:
                 base = min(length, known[0] if known else length)
                 self._known[name] = base, length, self._looks
-        for name in [n for n, known in self._known.items() if self._looks - known[2] > FORGOTTEN]:
-            del self._known[name]
+        if not self._looks % FORGOTTEN:
+            since = self._looks - FORGOTTEN
+            self._known = {name: known for name, known in self._known.items() if known[2] > since}
         grown = [(base - now, name) for name, (base, now, _) in self._known.items() if now > base]
         return {name: self._known[name][1] for _, name in sorted(grown)[:MAX_GROWING]}
 

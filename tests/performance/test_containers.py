@@ -188,6 +188,32 @@ def test_the_interpreter_itself_is_measured():
 HELD = [1, 2, 3]
 
 
+def test_how_long_a_container_may_become_is_known_where_it_is_told(tmp_path):
+    """By itself, or by the object that it belongs to."""
+    shop = module(
+        tmp_path,
+        source="""
+        import cachetools, collections, functools
+        LAST = collections.deque(maxlen=10)
+        ALL = collections.deque()
+        CACHE = cachetools.LRUCache(maxsize=20)
+        FREE = []
+        @functools.lru_cache(maxsize=30)
+        def squared(x):
+            return x * x
+        @functools.cache
+        def cubed(x):
+            return x * x * x
+        """,
+    )
+    walk = ContainerWalk(60, modules={"shop": shop})
+    assert {"shop.ALL", "shop.FREE", "shop.cubed"} < set(walk.look())
+    bounds = {name: walk.bounds.get(name, 0) for name in walk.look()}
+    assert (10, 30) == (bounds.pop("shop.LAST"), bounds.pop("shop.squared"))
+    assert (0, 0, 0) == tuple(bounds.pop(f"shop.{name}") for name in ("ALL", "FREE", "cubed"))
+    assert {20} == {bound for name, bound in bounds.items() if name.startswith("shop.CACHE.")}
+
+
 def test_a_cached_method_is_found(tmp_path):
     """As an attribute of its class."""
     shop = module(tmp_path)

@@ -54,11 +54,20 @@ class Surroundings(NamedTuple):
     made_at: Frame | None = None  # where the first container is made
     allocations: tuple[Allocation, ...] = ()
     traced: bool = False  # tracemalloc runs
+    bound: int = 0  # the items that the first container may hold, where it says so
 
 
 def leak_fingerprint(growth: Growth, service: str) -> str:
     """Name the leak: by the container that grows, else by the service that does."""
     return fp.digest("leak", service, growth.containers[0].name if growth.containers else "")
+
+
+def ends_by_itself(growth: Growth, around: Surroundings) -> bool:
+    """Tell whether the container is a cache that will be full before memory is: that is no leak."""
+    if not (around.bound and growth.containers) or around.ceiling is None:
+        return False
+    first = growth.containers[0]
+    return max(0, around.bound - first.length) * first.bytes_each < around.ceiling.left
 
 
 def leak_facts(growth: Growth, around: Surroundings, fingerprint: str = "") -> IssueFacts:
@@ -76,7 +85,7 @@ def leak_facts(growth: Growth, around: Surroundings, fingerprint: str = "") -> I
         estimated_time=_MINUTES,
         not_a_fix=_NOT_A_FIX,
         call_site=around.made_at,
-        readings=(*_held(growth), *_by_operation(growth), *_allocated(around)),
+        readings=(*_held(growth, around), *_by_operation(growth), *_allocated(around)),
     )
 
 
@@ -101,7 +110,7 @@ def _until(ceiling: Ceiling, clock: str) -> str:
 # What is read out of it.
 
 
-def _held(growth: Growth) -> tuple[Reading, ...]:
+def _held(growth: Growth, around: Surroundings) -> tuple[Reading, ...]:
     if not growth.containers:
         outlived = (
             f"It outlived {growth.survived} full garbage collections: something refers to it, or "
@@ -120,13 +129,19 @@ def _held(growth: Growth) -> tuple[Reading, ...]:
         )
     first, *others = growth.containers
     beside = f"; so do {_and(held.name for held in others)}" if others else ""
+    bound = ""
+    if around.bound:
+        bound = (
+            f" It may hold {around.bound:,}: {size(around.bound * first.bytes_each)}, more than "
+            "there is."
+        )
     # Two signs: its length and memory rise together, evenly, over the whole window.
     return (
         Reading(
             Confidence.LIKELY,
             f"{first.name} grows in step with memory all the time "
             f"({first.length:,} items, {rate(first.per_s)} more, {size(first.bytes_each)} of "
-            f"memory for each){beside}.",
+            f"memory for each){beside}.{bound}",
             _WRONG_IF,
         ),
     )

@@ -97,7 +97,7 @@ class Scale(NamedTuple):
 
 
 SCALES = (
-    Scale(1.0, 45.0, 8 * MB, certain=False),
+    Scale(1.0, 40.0, 8 * MB, certain=False),
     Scale(4.0, 150.0, 10 * MB, certain=True),
     Scale(30.0, 1_200.0, 12 * MB, certain=True),
     Scale(240.0, 10_800.0, 24 * MB, certain=True),

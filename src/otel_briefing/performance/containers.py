@@ -25,7 +25,7 @@ MAX_CONTAINERS = 4_000
 MAX_VALUES = 60_000  # that one look may touch
 MAX_ATTRIBUTES = 300  # of one object
 LEVELS = 2  # below a module: an attribute's attribute
-BUDGET_S = 0.003  # of this thread's time, for one look
+BUDGET_S = 0.0025  # of this thread's time, for one look
 MAX_CLASSIFIED = 200  # modules at a time
 LIBRARIES_EVERY = 6  # looks
 MAX_SHAPES = 4_000
@@ -47,6 +47,12 @@ _LENGTHS: tuple[tuple[type, Callable[[Any], int]], ...] = (
     (SimpleQueue, SimpleQueue.qsize),
     (_LruCache, _cache_size),
 )
+# What says how long a container may become: of itself, or of the object that it belongs to.
+_BOUNDS: tuple[tuple[type, Callable[[Any], int | None]], ...] = (
+    (deque, vars(deque)["maxlen"].__get__),
+    (_LruCache, lambda wrapper: _LruCache.cache_info(wrapper).maxsize),
+)
+_BOUND_NAMES = ("maxsize", "max_size", "_maxsize", "_max_size", "_Cache__maxsize", "maxlen")
 _ATOMS = (int, float, str, bytes, tuple, frozenset, ModuleType, complex, property)
 
 _mro_of = type.__dict__["__mro__"].__get__
@@ -61,6 +67,7 @@ class _Shape(NamedTuple):
 
     kind: type  # held, so that its identity is not used again
     length: Callable[[Any], int] | None = None
+    bound: Callable[[Any], int | None] | None = None
     attributes: Callable[[Any], Any] | None = None  # the getter of `__dict__`
     slots: tuple[tuple[str, Callable[[Any], Any]], ...] = ()
     is_class: bool = False
@@ -74,10 +81,11 @@ def _shape_of(kind: type) -> _Shape:
     if any(base is type for base in mro):
         return _Shape(kind, is_class=True)
     length = next((get for base in mro for known, get in _LENGTHS if base is known), None)
+    bound = next((get for base in mro for known, get in _BOUNDS if base is known), None)
     if kind is SimpleNamespace:
         return _Shape(kind, attributes=_namespace_dict_of)
     if not _flags_of(kind) & _HEAP_TYPE:
-        return _Shape(kind, length, is_atom=length is None)
+        return _Shape(kind, length, bound, is_atom=length is None)
     attributes, slots = None, []
     for base in mro:
         for name, value in list(_class_dict_of(base).items()):
@@ -86,10 +94,10 @@ def _shape_of(kind: type) -> _Shape:
             elif name == "__dict__" and attributes is None:
                 # A proxy answers with the dictionary of something else: leave it alone.
                 if type(value) is not GetSetDescriptorType:
-                    return _Shape(kind, length, is_atom=length is None)
+                    return _Shape(kind, length, bound, is_atom=length is None)
                 attributes = value.__get__
     atom = not (length or attributes or slots)
-    return _Shape(kind, length, attributes, tuple(slots[:MAX_ATTRIBUTES]), is_atom=atom)
+    return _Shape(kind, length, bound, attributes, tuple(slots[:MAX_ATTRIBUTES]), is_atom=atom)
 
 
 class _OutOfTime(Exception):  # noqa: N818  # it is no error
@@ -123,6 +131,7 @@ class ContainerWalk:
         self._found: dict[str, int] = {}
         self._left = 0
         self._until = 0.0
+        self.bounds: dict[str, int] = {}  # how long containers may become, where one is told
         self.cost_s = 0.0
         self.rounds = 0  # through the program's own modules, begun
 
@@ -153,11 +162,11 @@ class ContainerWalk:
         return found
 
     def _go_on(self) -> None:
-        if not self._libraries:
-            self._libraries = [name for name, own in self._own.items() if not own]
         # A program of many modules takes all of a look: libraries have theirs now and then.
         if not self._waiting or self._looks % LIBRARIES_EVERY:
             self._take_own()
+        if not self._libraries:
+            self._libraries = [name for name, own in self._own.items() if not own]
         while self._libraries:
             self._module(self._libraries.pop())
 
@@ -179,6 +188,7 @@ class ContainerWalk:
         self.rounds += 1
         self.classify()
         self._seen.clear()
+        self.bounds.clear()
         if len(self._shapes) > MAX_SHAPES or not self.rounds % SHAPES_ROUNDS:
             self._shapes.clear()  # they hold their types
         # An importer stands before what it imports: the one that made an object names it.
@@ -207,7 +217,7 @@ class ContainerWalk:
             self._values(name, name, _items(names, len(names)), levels)
 
     def _values(
-        self, module: str, path: str, items: Iterable[tuple[Any, Any]], levels: int
+        self, module: str, path: str, items: Iterable[tuple[Any, Any]], levels: int, bound: int = 0
     ) -> None:
         shapes, seen = self._shapes, self._seen
         for key, value in items:
@@ -218,9 +228,11 @@ class ContainerWalk:
             if shape.is_atom or id(value) in seen or type(key) is not str:
                 continue
             if key.isidentifier() and not key.startswith("__"):
-                self._value(module, f"{path}.{key}", value, shape, levels)
+                self._value(module, f"{path}.{key}", value, shape, levels, bound)
 
-    def _value(self, module: str, path: str, value: Any, shape: _Shape, levels: int) -> None:
+    def _value(  # noqa: PLR0917
+        self, module: str, path: str, value: Any, shape: _Shape, levels: int, bound: int
+    ) -> None:
         self._spend(1)
         if shape.is_class:
             if levels and _class_dict_of(value).get("__module__") == module:
@@ -231,8 +243,12 @@ class ContainerWalk:
         self._seen.add(id(value))
         if shape.length is not None and len(self._found) < MAX_CONTAINERS:
             self._found[path] = shape.length(value)
+            bound = (shape.bound(value) if shape.bound is not None else None) or bound
+            if bound and len(self.bounds) < MAX_CONTAINERS:
+                self.bounds[path] = bound
         if levels:
-            self._values(module, path, _attributes(value, shape), levels - 1)
+            inner = list(_attributes(value, shape))
+            self._values(module, path, inner, levels - 1, _bound_of(inner))
 
     def _spend(self, values: int) -> None:
         self._left -= values
@@ -258,3 +274,11 @@ def _attributes(value: Any, shape: _Shape) -> Iterator[tuple[Any, Any]]:
         except AttributeError:  # not set
             continue
         yield name, inner
+
+
+def _bound_of(attributes: list[tuple[Any, Any]]) -> int:
+    """Return how many items an object says that it holds at most; 0: it does not say."""
+    for name, value in attributes:
+        if type(value) is int and value > 0 and type(name) is str and name in _BOUND_NAMES:
+            return value
+    return 0
