@@ -160,6 +160,17 @@ def test_operations_of_one_rhythm_are_all_named():
     assert {"GET /a", "GET /b"} == {operation.name for operation in growth.operations}
 
 
+def test_of_one_rhythm_the_one_that_adds_a_whole_item_a_call_is_named():
+    """0.4 items a call is no program's doing."""
+    _, growth = first(
+        leak(1 * MB),
+        60,
+        lengths={"a.b": lambda t: 10 * t},
+        calls={"GET /a": lambda t: 25 * t, "POST /b": lambda t: 10 * t, "GET /c": lambda t: 7 * t},
+    )
+    assert ["POST /b"] == [operation.name for operation in growth.operations]
+
+
 def test_an_operation_that_runs_otherwise_is_not_named():
     """No name is better than a wrong one."""
     bursts = lambda t: 100 * (t // 20)  # noqa: E731

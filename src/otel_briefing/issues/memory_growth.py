@@ -35,7 +35,8 @@ MOST_APART = 0.2  # how far a container's curve may be from that of memory, both
 MAX_CONTAINERS = 3  # that are named
 LEAST_CALLS = 5
 MOST_RESIDUE = 0.35  # of a growth may be left unexplained by the calls of an operation
-SAME_RESIDUE = 0.1  # operations that explain as much cannot be told apart
+SAME_RESIDUE = 0.03  # operations that explain as much cannot be told apart,
+WHOLE = 0.03  # unless one alone adds a whole number of items a call, give or take this share
 STRAY = 0.1  # how far from the line, in growths of the window, older samples may be
 
 
@@ -307,31 +308,35 @@ def _operations(window: list[Sample], per_s: float, container: str) -> tuple[Ope
     """
     seen = [sample for sample in window if not container or container in sample.lengths]
     grown = per_s * (window[-1].at_s - window[0].at_s)
-    found: list[tuple[float, OperationGrowth]] = []
+    found: list[tuple[float, bool, OperationGrowth]] = []
     rises = _rises([float(s.lengths[container] if container else s.used) for s in seen])
     for name in seen[-1].calls:
         calls = window[-1].calls[name] - window[0].calls.get(name, 0)
         if calls < LEAST_CALLS:
             continue
-        residue = _residue(_rises([float(s.calls.get(name, 0)) for s in seen]), rises)
+        each, residue = _explain(_rises([float(s.calls.get(name, 0)) for s in seen]), rises)
         if residue <= MOST_RESIDUE:
-            found.append((residue, OperationGrowth(name, calls, grown / calls)))
+            whole = bool(container) and each > 0.5 and abs(each - round(each)) <= WHOLE * each  # noqa: PLR2004
+            found.append((residue, whole, OperationGrowth(name, calls, grown / calls)))
     found.sort()
-    return tuple(grows for residue, grows in found[:3] if residue - found[0][0] <= SAME_RESIDUE)
+    alike = [one for one in found if one[0] <= 2 * found[0][0] + SAME_RESIDUE]
+    # One that adds just one item a call, or two, is told from those that run in its rhythm.
+    wholes = [one for one in alike if one[1]]
+    return tuple(grows for _, _, grows in (wholes if len(wholes) == 1 else alike)[:3])
 
 
 def _rises(values: list[float]) -> list[float]:
-    """Return by how much it rose between about ten instants: single samples are noise."""
-    stride = max(1, len(values) // 10)
+    """Return by how much it rose between some twenty instants: single samples are noise."""
+    stride = max(1, len(values) // 20)
     return [after - before for before, after in pairwise(values[::stride])]
 
 
-def _residue(calls: list[float], rises: list[float]) -> float:
-    """Return which share of the rises so many times the calls do not explain, 0 to 1."""
+def _explain(calls: list[float], rises: list[float]) -> tuple[float, float]:
+    """Return the rise that fits each call best, and which share of all it leaves unexplained."""
     weight = sum(x * x for x in calls)
     total = sum(y * y for y in rises)
     if not weight or not total:
-        return 1.0
+        return 0.0, 1.0
     each = sum(x * y for x, y in zip(calls, rises, strict=True)) / weight
     left = sum((y - each * x) ** 2 for x, y in zip(calls, rises, strict=True))
-    return float((left / total) ** 0.5)
+    return each, (left / total) ** 0.5
