@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import sys
 import threading
 import time
@@ -131,11 +133,28 @@ def level(seconds):
         del ROWS[:-4]
 
 
+def busy(seconds):
+    """A service with traffic: requests, their log lines, failures, a bounded cache of results."""
+    log = logging.getLogger("busy")
+    logging.getLogger().setLevel(logging.INFO)
+    answers = functools.lru_cache(maxsize=20_000)(lambda number: str(number) * 50)
+    for number, _ in steps(seconds):
+        for part in range(10):
+            request = number * 10 + part
+            with tracer.start_as_current_span(f"GET /{request % 30}", kind=trace.SpanKind.SERVER):
+                log.info("request %d: %d", request, len(answers(request)))
+                if not request % 50:
+                    try:
+                        raise ValueError(f"bad request {request}")
+                    except ValueError:
+                        log.exception("request %d failed", request)
+
+
 KINDS = {
     kind.__name__: kind
     for kind in (
         *(leak_list, leak_attribute, leak_class, leak_local),
-        *(fill_once, saw, garbage, start_up, level),
+        *(fill_once, saw, garbage, start_up, level, busy),
     )
 }
 

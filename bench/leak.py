@@ -29,7 +29,7 @@ LEAKS = {
     "leak_class": "open_sessions",
     "leak_local": "",
 }
-INNOCENT = ("fill_once", "saw", "garbage", "start_up", "level")
+INNOCENT = ("fill_once", "saw", "garbage", "start_up", "level", "busy")
 TITLE = "Memory grows without end"
 SLOPE = re.compile(r"memory grows by ([\d.]+) (B|kB|MB|GB)/(s|min)")
 UNITS = {"B": 1e-6, "kB": 1e-3, "MB": 1.0, "GB": 1e3}
@@ -50,6 +50,7 @@ class Watched:
             [BIN / "opentelemetry-instrument", sys.executable, PROGRAM, kind, str(seconds)],
             env=environment(**NO_EXPORTERS, **env),
             cwd=self.state,
+            stderr=subprocess.DEVNULL,
         )
 
     def look(self):
@@ -81,7 +82,7 @@ class Watched:
         """Say what became of it."""
         if not self.told_s:
             return f"{self.kind:15} not reported"
-        title = re.search(rf"{TITLE}[^\n]*", self.page).group()
+        title = re.search(rf"{TITLE}(: [\w.]+)?", self.page).group()
         when = f"reported after {self.told_s:.0f} s"
         return f"{self.kind:15} {when}, {self.slope_mb_s:.2f} MB/s: {title}"
 

@@ -14,7 +14,7 @@ from otel_briefing.briefing.renderer import render_page
 from otel_briefing.issues.analyzer import IssueAnalyzer
 from otel_briefing.issues.deltas import Deltas
 from otel_briefing.issues.memory_growth import MB
-from otel_briefing.issues.model import ProcessRun, Snapshot
+from otel_briefing.issues.model import IssueState, ProcessRun, Snapshot
 from otel_briefing.memory_watch import MemoryWatch, made_at
 from otel_briefing.performance.containers import ContainerWalk
 from otel_briefing.performance.memory_limit import MemoryLimit
@@ -212,7 +212,6 @@ def test_an_agent_finds_container_operation_and_advice_on_the_page(tmp_path, mon
         *(1, now_ns, "shop", run, str(tmp_path)), issues=picture.issues, moments=picture.moments
     )
     page = render_page(snapshot, marker="k7f2")
-    print(page)
     for said in (
         "DEGRADING",
         "shop: Memory grows without end: shop.ORDERS",
@@ -224,6 +223,8 @@ def test_an_agent_finds_container_operation_and_advice_on_the_page(tmp_path, mon
     ):
         assert said in page
     assert "logged" not in page
+    (issue,) = store.picture(now_ns + 16 * 60 * 1_000_000_000).issues
+    assert IssueState.RESOLVED is issue.state  # nothing was told since
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ def test_memory_is_watched_unless_monitoring_is_off(pipeline, enabled):
     assert pipeline._memory_watch is None
     pipeline.run = pipeline.run._replace(started_ns=0)
     pipeline._on_tick()
+    pipeline._on_tick()
     assert enabled == (pipeline._memory_watch is not None)
 
 
@@ -88,9 +89,11 @@ def test_a_forked_child_watches_its_own_memory(pipeline):
     """What its parent had sampled says nothing of it."""
     pipeline.run = pipeline.run._replace(started_ns=0)
     pipeline._on_tick()
+    pipeline._on_tick()
     parents = pipeline._memory_watch
     pipeline._wire(family=pipeline.run.family)
     assert pipeline._memory_watch is None
     pipeline.run = pipeline.run._replace(started_ns=0)
+    pipeline._on_tick()
     pipeline._on_tick()
     assert pipeline._memory_watch not in {None, parents}

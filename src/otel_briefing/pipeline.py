@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 WARM_UP_AFTER_NS = 2_000_000_000  # what start-up need not wait for is loaded then
 STOP_S = 3.0  # the longest that the end of the process waits for the last page
 FORK_WAIT_S = 0.25  # longer than one of these takes
+_MEMORY_WATCH = ("tracemalloc", "otel_briefing.memory_watch")
 # What the analysis thread needs and start-up does not wait for, small steps first.
 _HEAVY = (
     *("json", "hashlib", "sysconfig", "importlib.metadata", "psutil", "sqlite3"),
@@ -49,7 +50,6 @@ _HEAVY = (
     *("otel_briefing.state.store", "otel_briefing.publisher"),
 )
 _ANALYSIS = ("yaml", "re2", "otel_briefing.issues.patterns", "otel_briefing.issues.analyzer")
-_MEMORY = ("tracemalloc", "otel_briefing.memory_watch")
 _SEVERITIES = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": WARN, "ERROR": 17, "FATAL": FATAL}
 
 
@@ -272,18 +272,18 @@ class Pipeline:
 
     def _on_tick(self) -> None:
         self._crashes.tick()
+        if self._warm and self.config.performance_monitoring_enabled:
+            with guard.guarded(__name__):
+                self._watch_memory()
         if not self._warm and time.time_ns() - self.run.started_ns > WARM_UP_AFTER_NS:
             self._engine.warm_up()
             self.publisher.make_live(self.analyzer)
             self._warm = True
-        if self._warm and self.config.performance_monitoring_enabled:
-            with guard.guarded(__name__):
-                self._watch_memory()
 
     def _watch_memory(self) -> None:
         """Look for a leak; what start-up takes does not count."""
         if self._memory_watch is None:
-            self._load(_MEMORY)
+            self._load(_MEMORY_WATCH)
             from otel_briefing.memory_watch import MemoryWatch  # noqa: PLC0415
 
             self._memory_watch = MemoryWatch(

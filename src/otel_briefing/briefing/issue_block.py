@@ -421,8 +421,8 @@ def fixed_when(issue: SystemIssue, page: Page, lines: Lines) -> str:
     """Say what would show that the issue is gone."""
     if is_measured(issue):
         return (
-            "memory stays level under the same traffic after your change, for minutes longer than "
-            "this took to show after the start; it is then measured no more"
+            "the same traffic runs after your change for minutes longer than this took to show "
+            "after the start, and it is measured no more"
         )
     word = safety.shell_word(issue.id)
     ask = f"`otel-briefing verify {word}` says FIXED: " if word else ""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SourceLine = Callable[[str, int, int], "str | None"]
 _TEMPLATE_LINES = 6  # a logging call's literal stands at most so far below the call's first line
 _SQL = frozenset(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "REPLACE", "MERGE", "CALL"))
+# Measured by us: their titles are ours, but for what stands behind a colon.
+_MEASURED = frozenset(("Latency", "Memory", "Performance"))
 
 
 def no_source(_path: str, _line: int, _started_ns: int) -> str | None:
@@ -187,7 +189,7 @@ def title_of(issue: SystemIssue) -> str:
     suffix = _where(frame) if frame else ""
     if issue.site is not None and issue.site.root.type:
         return f"{safety.identifier(issue.site.root.short_type) or 'an exception'}{suffix}"
-    if issue.category == "Latency" or is_measured(issue):
+    if issue.category in _MEASURED:
         pace, _, operation = title.partition(": ")
         name = safety.label(operation)
         return f"{pace}: {name}" if name else f"{pace}{suffix}"
@@ -203,7 +205,7 @@ def title_of(issue: SystemIssue) -> str:
 def is_measured(issue: SystemIssue) -> bool:
     """Tell whether it was found by looking at the process, with neither log record nor span."""
     told = (issue.pattern, issue.logger, issue.template, issue.site)
-    return issue.category == "Memory" and not any(told)
+    return issue.category in _MEASURED - {"Latency"} and not any(told)
 
 
 def _where(frame: Frame) -> str:

@@ -235,9 +235,11 @@ class ContainerWalk:
     ) -> None:
         self._spend(1)
         if shape.is_class:
-            if levels and _class_dict_of(value).get("__module__") == module:
+            names = _class_dict_of(value)
+            made_in = names.get("__module__")
+            if levels and type(made_in) is str and made_in == module:
                 self._seen.add(id(value))
-                inner = _items(_class_dict_of(value), MAX_ATTRIBUTES)
+                inner = _items(names, MAX_ATTRIBUTES)
                 self._values(module, path, inner, levels - 1)
             return
         self._seen.add(id(value))
