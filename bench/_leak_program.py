@@ -145,7 +145,7 @@ def busy(seconds):
                 log.info("request %d: %d", request, len(answers(request)))
                 if not request % 50:
                     try:
-                        raise ValueError(f"bad request {request}")
+                        int(f"bad request {request}")
                     except ValueError:
                         log.exception("request %d failed", request)
 
