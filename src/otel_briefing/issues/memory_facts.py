@@ -184,8 +184,14 @@ def _checks(growth: Growth, around: Surroundings) -> tuple[str, ...]:
             "Follow the operation that the reading names to what it adds and never removes: a "
             "registration, a listener, a result that is kept by key."
         )
-    if around.traced:
+    if around.allocations:
         found.append("Read the lines that tracemalloc names: what refers to what they make?")
+    elif around.traced:
+        found.append(
+            "tracemalloc runs, but names no line: it holds too many traces to be compared without "
+            "stopping the program, or what grows is not allocated by Python. Start it with one "
+            "frame a trace: `PYTHONTRACEMALLOC=1`."
+        )
     else:
         found.append(
             "Start it once with `PYTHONTRACEMALLOC=5` (or `python -X tracemalloc=5`): this page "

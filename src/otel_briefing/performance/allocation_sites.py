@@ -28,7 +28,7 @@ class AllocationSites:
     """Compare what is allocated now with what was when growth began. Belongs to one thread.
 
     Reading the traces stops the program for about 0.3 µs a trace: it is done twice for a leak, and
-    not at all when there are too many. `refused` says so.
+    not at all when there are too many.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -37,7 +37,6 @@ class AllocationSites:
         self._marked_s = float("-inf")
         self._compared_s = float("-inf")
         self._found: tuple[SiteGrowth, ...] = ()
-        self.refused = False
 
     @property
     def is_traced(self) -> bool:
@@ -69,10 +68,7 @@ class AllocationSites:
 
     def _read(self) -> dict[tuple[str, int], tuple[int, int]] | None:
         tracing = _tracing()
-        if tracing is None:
-            return None
-        self.refused = tracing.get_tracemalloc_memory() > MOST_TRACES_BYTES
-        if self.refused:
+        if tracing is None or tracing.get_tracemalloc_memory() > MOST_TRACES_BYTES:
             return None
         statistics = tracing.take_snapshot().statistics("lineno")[:KEPT]
         return {
