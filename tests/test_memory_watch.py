@@ -106,12 +106,26 @@ def test_it_is_told_again_each_minute_under_the_same_name(tmp_path):
     world = World(tmp_path)
     world.run(300, 1 * MB, orders_per_s=20)
     assert 4 <= len(world.told) <= 6
-    assert 1 == len({facts.fingerprint for facts, _, _ in world.told})
+    assert 1 == len({(facts.fingerprint, facts.title) for facts, _, _ in world.told})
     assert 1 == len({text.partition("since ")[2][:9] for _, text, _ in world.told})
     world.run(60, 0)
     times = len(world.told)
     world.run(600, 0)
     assert times == len(world.told)
+
+
+def test_another_container_beside_it_does_not_change_its_name(tmp_path):
+    """Nor does a window that shows none: the title stands while the leak goes on."""
+    world = World(tmp_path)
+    world.run(60, 1 * MB, orders_per_s=20)
+    world.shop.OTHERS = []
+    for _ in range(60):
+        world.shop.OTHERS += [0] * 200
+        world.run(1, 1 * MB, orders_per_s=20)
+    del world.shop.ORDERS[:]
+    world.run(200, 1 * MB)
+    assert len(world.told) > 3
+    assert {"Memory grows without end: shop.ORDERS"} == {facts.title for facts, _, _ in world.told}
 
 
 def test_figures_that_move_are_told_before_the_minute_is_over(tmp_path):

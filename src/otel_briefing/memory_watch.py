@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from otel_briefing.events import Frame
     from otel_briefing.issues.deltas import Deltas, IssueFacts
+    from otel_briefing.issues.memory_companions import ContainerGrowth
     from otel_briefing.issues.memory_growth import Growth
     from otel_briefing.performance.memory_limit import MemoryLimit
     from otel_briefing.performance.memory_sampler import MemoryUse
@@ -174,13 +175,25 @@ class _Leak:
         self.judged_s = self.told_s = float("-inf")
         self.told: Growth | None = None
         self._began_with: int | None = None
+        self._container: ContainerGrowth | None = None
 
     def remembered(self, growth: Growth) -> Growth:
-        """Return the growth as it is since the leak was first seen."""
+        """Return the growth as it is since the leak was first seen, under the container's name.
+
+        A window may not show the container that another has shown: the leak is the same.
+        """
         if self._began_with is None:
             self._began_with = growth.used - growth.grown
+        known = self._container
+        found = {held.name: held for held in growth.containers}
+        if known is not None:
+            found = {known.name: found.pop(known.name, known), **found}
+        containers = tuple(found.values())
+        self._container = containers[0] if containers else None
         return growth._replace(
-            since_s=self.since_s, grown=max(growth.grown, growth.used - self._began_with)
+            since_s=self.since_s,
+            grown=max(growth.grown, growth.used - self._began_with),
+            containers=containers,
         )
 
     def is_due(self, growth: Growth, now_s: float) -> bool:

@@ -4,6 +4,7 @@
 import pytest
 
 from otel_briefing.events import Frame
+from otel_briefing.issues.memory_companions import ContainerGrowth, OperationGrowth
 from otel_briefing.issues.memory_facts import (
     Allocation,
     Ceiling,
@@ -17,7 +18,7 @@ from otel_briefing.issues.memory_facts import (
     rate,
     size,
 )
-from otel_briefing.issues.memory_growth import ContainerGrowth, Growth, OperationGrowth
+from otel_briefing.issues.memory_growth import Growth
 from otel_briefing.issues.model import Confidence
 
 MB = 1_000_000

@@ -7,7 +7,8 @@ import random
 
 import pytest
 
-from otel_briefing.issues.memory_growth import MB, SCALES, MemoryHistory, Sample, steady_slope
+from otel_briefing.issues.memory_growth import MB, SCALES, MemoryHistory, Sample
+from otel_briefing.issues.steadiness import steady_slope
 
 BASE = 60 * MB
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from otel_briefing.events import Frame
-    from otel_briefing.issues.memory_growth import ContainerGrowth, Growth, OperationGrowth
+    from otel_briefing.issues.memory_companions import ContainerGrowth, OperationGrowth
+    from otel_briefing.issues.memory_growth import Growth
 
 HOUR_S = 3600.0
 _TITLE = "Memory grows without end"

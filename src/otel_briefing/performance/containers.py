@@ -188,7 +188,6 @@ class ContainerWalk:
         self.rounds += 1
         self.classify()
         self._seen.clear()
-        self.bounds.clear()
         if len(self._shapes) > MAX_SHAPES or not self.rounds % SHAPES_ROUNDS:
             self._shapes.clear()  # they hold their types
         # An importer stands before what it imports: the one that made an object names it.
@@ -246,11 +245,16 @@ class ContainerWalk:
         if shape.length is not None and len(self._found) < MAX_CONTAINERS:
             self._found[path] = shape.length(value)
             bound = (shape.bound(value) if shape.bound is not None else None) or bound
-            if bound and len(self.bounds) < MAX_CONTAINERS:
-                self.bounds[path] = bound
+            self._note_bound(path, bound)
         if levels:
             inner = list(_attributes(value, shape))
             self._values(module, path, inner, levels - 1, _bound_of(inner))
+
+    def _note_bound(self, path: str, bound: int) -> None:
+        if not bound:
+            self.bounds.pop(path, None)
+        elif path in self.bounds or len(self.bounds) < MAX_CONTAINERS:
+            self.bounds[path] = bound
 
     def _spend(self, values: int) -> None:
         self._left -= values
