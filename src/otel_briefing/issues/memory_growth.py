@@ -3,7 +3,7 @@
 
 A leak cannot be told from a cache that fills by one look. What is asked: does it grow over the
 whole of a window, part by part, at an even pace, beyond what was in use before. Four windows are
-asked, so that a leak of 1 MB a second is found in a minute, and one of 10 MB an hour in three hours.
+asked: a leak of 1 MB a second is found in a minute, one of 10 MB an hour in three hours.
 """
 
 from __future__ import annotations
