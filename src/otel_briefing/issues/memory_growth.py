@@ -26,6 +26,7 @@ NOTHING: Mapping[str, int] = MappingProxyType({})
 START_UP_S = 3.0  # imports and first requests
 BEYOND_PEAK = 0.5  # of the growth of a window must be above all that was in use before
 LEAST_SHARE = 0.02  # of all memory: less is noise, however even
+UNSEEN = 3.0  # so many times as much must grow where no container does: services warm up evenly
 GAP_STEPS = 10  # a process that was stopped begins anew
 STRAY = 0.1  # how far from the line, in growths of the window, older samples may be
 
@@ -157,7 +158,7 @@ def _judge(window: list[Sample], scale: Scale, before: list[Sample]) -> Growth |
     containers = growing_containers(window, per_s)
     survived = last.collections - first.collections
     # What lies in no container that is seen may be garbage that waits for its collection.
-    if not (scale.certain or containers or survived):
+    if not containers and (grown < UNSEEN * least or not (scale.certain or survived)):
         return None
     start = _start(before, first, per_s, grown)
     return Growth(
