@@ -8,6 +8,7 @@ import logging
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import ClassVar
 
 from opentelemetry import trace
@@ -90,8 +91,9 @@ def leak_local(seconds):
 
 def fill_once(seconds):
     """A cache of 200 MB that is full after 20 s."""
+    full_at = time.monotonic() + 20
     for number, passed in steps(seconds):
-        if len(CACHE) < 400:
+        if time.monotonic() < full_at:
             CACHE[number] = blob(passed * 10 * MB)
 
 
@@ -121,8 +123,9 @@ def garbage(seconds):
 
 def start_up(seconds):
     """A program that reads its 300 MB for half a minute, and serves."""
-    for number, passed in steps(seconds):
-        if number < 600:
+    read_at = time.monotonic() + 30
+    for _, passed in steps(seconds):
+        if time.monotonic() < read_at:
             ROWS.append(blob(passed * 10 * MB))
 
 
@@ -159,6 +162,7 @@ KINDS = {
 }
 
 if __name__ == "__main__":
+    Path("began").write_text(str(time.monotonic()), encoding="ascii")
     worker = threading.Thread(target=KINDS[sys.argv[1]], args=(float(sys.argv[2]),))
     worker.start()
     worker.join()

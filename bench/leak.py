@@ -8,7 +8,6 @@ With `--tracemalloc` their allocations are traced.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import subprocess
 import sys
@@ -42,7 +41,6 @@ class Watched:
         self.kind = kind
         self.state = Path(folder) / kind
         self.state.mkdir()
-        self.began = time.monotonic()
         self.told_s = 0.0
         self.page = ""
         env |= {"OTEL_SERVICE_NAME": "leaky", "OTEL_BRIEFING_STATE_DIR": str(self.state)}
@@ -60,7 +58,8 @@ class Watched:
         except OSError:
             return
         if TITLE in page:
-            self.told_s = self.told_s or time.monotonic() - self.began
+            began = float((self.state / "began").read_text(encoding="ascii"))
+            self.told_s = self.told_s or time.monotonic() - began
             self.page = page
 
     @property
@@ -71,12 +70,6 @@ class Watched:
             return 0.0
         value, unit, per = found.groups()
         return float(value) * UNITS[unit] / (60 if per == "min" else 1)
-
-    @property
-    def cost(self):
-        """Return the processor time of the program's process so far, s."""
-        fields = Path(f"/proc/{self.program.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def said(self):
         """Say what became of it."""
