@@ -166,6 +166,19 @@ def test_a_cache_that_will_be_full_before_memory_is_is_not_told(tmp_path, maxsiz
         assert "It may hold 50,000: 2.5 GB, more than there is." in said
 
 
+def test_what_slow_imports_take_is_not_told(tmp_path, monkeypatch):
+    """A minute and a half of them; a leak after that is."""
+    world = World(tmp_path)
+    for second in range(90):
+        for part in range(15):
+            monkeypatch.setitem(sys.modules, f"slow_{second}_{part}", types.ModuleType("slow"))
+        world.run(1, 2 * MB, orders_per_s=20)
+    world.run(30, 0)
+    assert [] == world.told
+    world.run(60, 1 * MB, orders_per_s=20)
+    assert world.told
+
+
 def test_memory_that_is_collected_is_not_told(tmp_path):
     world = World(tmp_path)
     for _ in range(20):

@@ -7,6 +7,7 @@ What a leak is decides `issues.memory_growth`; how it is measured, `performance`
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from otel_briefing.performance.memory_sampler import MemoryUse
 
 SAMPLE_S = 1.0
+MANY_IMPORTS = 10  # modules between two samples: the program starts up,
+SETTLED = 10  # until so many samples have seen fewer
 REPORT_S = 60.0
 MOVED = 0.25  # a slope that has moved by this much is told before its time,
 MOVED_S = 10.0  # but no more often than this
@@ -82,6 +85,7 @@ class MemoryWatch:
         self._growing = GrowingContainers()
         self._sites = AllocationSites()
         self._calls: Counter[str] = Counter()
+        self._loaded = self._settled = 0
         self._sampled_s = self._look_from_s = float("-inf")
         self._leak: _Leak | None = None
 
@@ -100,6 +104,8 @@ class MemoryWatch:
         self._sampled_s = float("inf")
         use = self._use()
         self._sampled_s = now_s
+        if self._starts_up():
+            self._history = MemoryHistory()
         sample = Sample(
             now_s,
             use.anonymous,
@@ -115,6 +121,15 @@ class MemoryWatch:
             self._tell(growth, use.resident, now_s)
         elif self._leak is not None and now_s - self._leak.judged_s > ENDED_S:
             self._leak = None  # told no more, the issue comes to rest by itself
+
+    def _starts_up(self) -> bool:
+        """Tell whether the program still imports: what that takes, however slowly, is no leak."""
+        if self._settled >= SETTLED:
+            return False
+        before, self._loaded = self._loaded, len(sys.modules)
+        imports = self._loaded - before >= MANY_IMPORTS
+        self._settled = 0 if imports else self._settled + 1
+        return imports
 
     def _look(self, now_s: float) -> Mapping[str, int]:
         """Look at the containers, if memory grows and the last look is paid for."""
@@ -250,9 +265,7 @@ def made_at(name: str, modules: Mapping[str, Any] | None = None) -> Frame | None
 
     A guess from the text alone: `ORDERS = `, `self.items: list = `. Reads one file, bounded.
     """
-    from sys import modules as loaded  # noqa: PLC0415  # the default, asked for at the call
-
-    known = loaded if modules is None else modules
+    known = sys.modules if modules is None else modules
     module = name
     while module and module not in known:
         module = module.rpartition(".")[0]

@@ -190,12 +190,11 @@ def _checks(growth: Growth, around: Surroundings) -> tuple[str, ...]:
     elif around.traced:
         found.append(
             "tracemalloc runs, but names no line: it holds too many traces to be compared without "
-            "stopping the program, or what grows is not allocated by Python. Start it with one "
-            "frame a trace: `PYTHONTRACEMALLOC=1`."
+            "stopping the program, or what grows is not allocated by Python."
         )
     else:
         found.append(
-            "Start it once with `PYTHONTRACEMALLOC=5` (or `python -X tracemalloc=5`): this page "
+            "Start it once with `PYTHONTRACEMALLOC=1` (or `python -X tracemalloc=1`): this page "
             "then names the lines that allocate what stays. It costs speed and memory meanwhile."
         )
     return tuple(found)

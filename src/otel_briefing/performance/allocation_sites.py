@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MOST_TRACES_BYTES = 16_000_000  # of tracemalloc's own; reading more would stop the program
+MOST_TRACES_BYTES = 40_000_000  # of tracemalloc's own; reading more would stop the program
 AGAIN_S = 600.0  # between two comparisons
 KEPT = 5_000  # lines
 TOP = 3
@@ -27,7 +27,7 @@ class SiteGrowth(NamedTuple):
 class AllocationSites:
     """Compare what is allocated now with what was when growth began. Belongs to one thread.
 
-    Reading the traces stops the program for about 0.3 µs a trace: it is done twice for a leak, and
+    Reading the traces stops the program for about a microsecond a trace: it is done twice for a leak, and
     not at all when there are too many.
     """
 
