@@ -30,7 +30,6 @@ PAGES_TO_COME = {
     "alerts.md",
     "configuration.md",
     "dashboard.md",
-    "leaks.md",
     "status.md",
 }
 

@@ -14,7 +14,7 @@ import otel_briefing
 SOURCE = Path(otel_briefing.__file__).parent
 
 EVERYBODY = {"catalogue", "events", "exceptions", "language", "stack_traces", "version"}
-WIRING = {"pipeline", "engine", "publisher", "vitals"}
+WIRING = {"pipeline", "engine", "publisher", "vitals", "memory_watch"}
 MAY_IMPORT = {
     "": {"hook", "telemetry", "config", "version"},  # the public names
     "events": set(),
@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "engine": {"issues", "telemetry", "state"},
     "publisher": {"issues", "telemetry", "state", "briefing", "config"},
     "vitals": {"issues", "telemetry", "performance", "config"},
+    "memory_watch": {"issues", "performance"},
     "pipeline": {
         "issues",
         "telemetry",

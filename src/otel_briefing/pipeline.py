@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from otel_briefing.issues.analyzer import IssueAnalyzer
     from otel_briefing.issues.deltas import Deltas
     from otel_briefing.issues.findings import Finding
+    from otel_briefing.memory_watch import MemoryWatch
     from otel_briefing.performance.finding import Finding as VitalFinding
     from otel_briefing.performance.memory_optimizer import MemoryOptimizer
     from otel_briefing.performance.performance_monitor import PerformanceMonitor
@@ -50,6 +51,7 @@ MEASURE_AFTER_NS = 5_000_000_000  # a program that ends sooner does not pay for 
 STOP_S = 3.0  # the longest that the end of the process waits for the last page
 MAX_SERVICES = 32  # names under which a process speaks, of which findings are tied to issues
 FORK_WAIT_S = 0.25  # longer than one of these takes
+_MEMORY_WATCH = ("tracemalloc", "otel_briefing.memory_watch")
 # What the analysis thread needs and start-up does not wait for, small steps first.
 _HEAVY = (
     *("json", "hashlib", "sysconfig", "importlib.metadata", "psutil", "sqlite3"),
@@ -118,6 +120,7 @@ class Pipeline:
         self._attachments: Attachments | None = None
         self._services = {self.run.service}  # a provider of the program's may name another
         self._warm = False
+        self._memory_watch: MemoryWatch | None = None
         self._engine = Engine(
             self._intake,
             Adapter(self.run.service).event,
@@ -317,6 +320,8 @@ class Pipeline:
 
     def remember(self, deltas: Deltas | None) -> bool:
         """Keep what was found; tell whether a page would say something new."""
+        if deltas is not None and self._memory_watch is not None:
+            self._memory_watch.count(deltas)
         new = deltas is not None and (
             deltas.changed or any(tally.count for tally in deltas.issues.values())
         )
@@ -348,8 +353,12 @@ class Pipeline:
             self._engine.warm_up()
             self.publisher.make_live(self.analyzer)
             self._warm = True
-        if self._warm and self._vitals is None and self.config.performance_monitoring_enabled:
-            self._begin_measuring()
+        if self._warm and self.config.performance_monitoring_enabled:
+            with guard.guarded(__name__):
+                if self._vitals is None:
+                    self._begin_measuring()
+                else:
+                    self._watch_memory()
 
     def _begin_measuring(self) -> None:
         """Load what measures this process, a step a tick: nothing that came must wait for all."""
@@ -361,6 +370,19 @@ class Pipeline:
             self._load((step,))
         else:
             self.vitals.follow()
+
+    def _watch_memory(self) -> None:
+        """Look for a leak; what start-up takes does not count."""
+        if self._memory_watch is None:
+            self._load(_MEMORY_WATCH)
+            from otel_briefing.memory_watch import MemoryWatch  # noqa: PLC0415
+
+            self._memory_watch = MemoryWatch(
+                self.run.service,
+                self.analyzer.report_finding,
+                lambda: self.config.memory_threshold_mb,
+            )
+        self._memory_watch.tick()
 
     def _is_over(self) -> bool:
         """Tell whether only threads of ours are left, and end with the others.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from otel_briefing.briefing import safety
 from otel_briefing.briefing.builtin_checks import CHECKS
 from otel_briefing.briefing.history import past
-from otel_briefing.briefing.page import Lines, Page, in_app_frames, seen_at
+from otel_briefing.briefing.page import Lines, Page, in_app_frames, is_measured, seen_at
 from otel_briefing.briefing.wording import (
     OUTGOING,
     clock,
@@ -168,6 +168,9 @@ def _fares(impact: Impact) -> str:
 
 
 def _count(issue: SystemIssue, page: Page, lines: Lines) -> None:
+    if is_measured(issue):
+        _measured(issue, page, lines)
+        return
     first, last = issue.first_seen, issue.last_seen
     if first is None or last is None:
         lines.say(say("- Count: {count:,}", count=issue.count))
@@ -200,6 +203,16 @@ def _count(issue: SystemIssue, page: Page, lines: Lines) -> None:
             since=_since(issue, page, last),
         )
     )
+
+
+def _measured(issue: SystemIssue, page: Page, lines: Lines) -> None:
+    """Say the latest figures, and where what they speak of is made."""
+    at = f", last {page.clock(issue.last_seen)}" if issue.last_seen else ""
+    lines.say(f"- Measured {many(issue.count, 'time')}{at}:")
+    lines.quote(issue.description)
+    if issue.call_site is not None:
+        made = page.frame(issue.call_site, lines) + page.source(issue.call_site)
+        lines.say(f"- Made at: {made}")
 
 
 def _since(issue: SystemIssue, page: Page, last: dt.datetime) -> str:
@@ -309,6 +322,8 @@ def _library(frame: Frame, lines: Lines) -> str:
 
 
 def _exception(issue: SystemIssue, lines: Lines, *, evidence: int) -> None:
+    if is_measured(issue):
+        return
     texts = [text for text in _texts(issue) if not lines.holds(text)]
     kinds = _kinds(issue)
     if issue.site is not None and issue.site.root.type:
@@ -498,6 +513,11 @@ def _examples(issue: SystemIssue, page: Page, lines: Lines) -> None:
 
 def fixed_when(issue: SystemIssue, page: Page, lines: Lines) -> str:
     """Say what would show that the issue is gone."""
+    if is_measured(issue):
+        return (
+            "the same traffic runs after your change for minutes longer than this took to show "
+            "after the start, and it is measured no more"
+        )
     word = safety.shell_word(issue.id)
     ask = say("`otel-briefing verify {word}` says FIXED: ", word=word) if word else ""
     return ask + _gone_when(issue, page, lines)

@@ -134,7 +134,8 @@ class Page:
 
     def frame(self, frame: Frame, lines: Lines) -> str:
         """Write `file:line function`."""
-        return f"{lines.name(self.place(frame))} {lines.name(frame.function)}"
+        place = lines.name(self.place(frame))
+        return f"{place} {lines.name(frame.function)}" if frame.function else place
 
     def source(self, frame: Frame) -> str:
         """Return ` `src …`` for the frame's line, or nothing when it cannot be known."""
@@ -222,6 +223,12 @@ def title_in_full(issue: SystemIssue) -> str:
             return say("{call} failed", call=name) + f": {error}"
         return shown(issue.title)
     return issue.title
+
+
+def is_measured(issue: SystemIssue) -> bool:
+    """Tell whether it was found by looking at the process, with neither log record nor span."""
+    told = (issue.pattern, issue.logger, issue.template, issue.site)
+    return issue.category in _MEASURED - {"Latency"} and not any(told)
 
 
 def _where(frame: Frame) -> str:

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from otel_briefing.briefing import safety
-from otel_briefing.briefing.page import Lines, Page, in_app_frames, seen_at
+from otel_briefing.briefing.page import Lines, Page, in_app_frames, is_measured, seen_at
 from otel_briefing.briefing.wording import (
     OUTGOING,
     clock,
@@ -193,7 +193,8 @@ def _certainty(issue: SystemIssue) -> str:
     if in_app_frames(issue):
         where = say("PROVEN (stack)")
     elif issue.call_site is not None:
-        where = say("LIKELY (logged there)")
+        measured = is_measured(issue)
+        where = say("LIKELY (made there)") if measured else say("LIKELY (logged there)")
     why = issue.confidence or (issue.readings[0].confidence if issue.readings else None)
     what = say("What: recognised by its text. ") if issue.pattern else ""
     unknown = say("not known; see what changed") if issue.changes else say("not known")

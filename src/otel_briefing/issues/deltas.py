@@ -65,7 +65,8 @@ class IssueFacts:
         self.readings = later.readings or self.readings
         self.peer = later.peer or self.peer
         if later.category == self.category and self.category in _MEASURED:
-            self.title = later.title
+            self.title, self.priority = later.title, later.priority
+            self.checks = later.checks or self.checks
         if later.site is not None and _depth(later.site) >= _depth(self.site):
             self.site = later.site
 
