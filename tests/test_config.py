@@ -37,6 +37,7 @@ TABLE = {
     "max_issues": ("analysis.max_issues", 1000),
     "pattern_packs": ("analysis.pattern_packs", ()),
     "resolve_after_s": ("analysis.resolve_after_s", 900),
+    "logging_levels": ("logging.levels", {}),
     "performance_monitoring_enabled": ("performance.monitoring_enabled", True),
     "performance_monitoring_interval": ("performance.monitoring_interval", 10.0),
     "memory_threshold_mb": ("performance.memory_threshold_mb", 500),
@@ -63,6 +64,7 @@ GIVEN = {
     "max_issues": ("10", 10),
     "pattern_packs": (f"a.yaml{os.pathsep}b.yaml", ("a.yaml", "b.yaml")),
     "resolve_after_s": ("2.5", 2.5),
+    "logging_levels": ("app.db=debug, app=WARN", {"app.db": "DEBUG", "app": "WARNING"}),
     "performance_monitoring_enabled": ("FALSE", False),
     "performance_monitoring_interval": ("0.5", 0.5),
     "memory_threshold_mb": ("400", 400),
@@ -597,5 +599,6 @@ def test_importing_the_configuration_loads_nothing_heavy():
         "otel_briefing.version",
         "otel_briefing.config",
         "otel_briefing._config_options",
+        "otel_briefing._config_watch",
         "otel_briefing.exceptions",
     } == set(done.stdout.split())

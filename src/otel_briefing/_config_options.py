@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, overload
 
 from otel_briefing.exceptions import ConfigError
@@ -16,6 +17,7 @@ ENV_PREFIX = "OTEL_BRIEFING_"
 CONFIG_FILE = "OTEL_BRIEFING_CONFIG_FILE"
 ENV = "OTEL_BRIEFING_ENV"
 
+_NAME_CHARS = 200
 _FOUND_CHARS = 80  # of a refused value, that a message repeats
 _NEAR_ENOUGH = 0.4  # difflib ratio below which a "nearest" key would only puzzle
 _TRUE = frozenset({"true", "1", "yes", "on"})
@@ -159,6 +161,48 @@ class Paths(Kind["tuple[str, ...]"]):
     def parse(self, text: str) -> tuple[str, ...]:
         """Split like PATH; what is empty between two separators is skipped."""
         return tuple(part for part in text.split(os.pathsep) if part)
+
+
+class Levels(Kind["Mapping[str, str]"]):
+    """Logger names and their levels; in an environment variable `name=LEVEL,name=LEVEL`."""
+
+    words = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+    spellings = MappingProxyType({"WARN": "WARNING", "FATAL": "CRITICAL"})
+    most = 1_000
+    allowed = f"logger names, each with one of {', '.join(words)}"
+
+    def check(self, value: object) -> Mapping[str, str]:
+        """Take a mapping; what is returned cannot be changed."""
+        if not isinstance(value, Mapping):
+            raise TypeError
+        if len(value) > self.most:
+            raise ValueError
+        return MappingProxyType({self.name(each): self.level(to) for each, to in value.items()})
+
+    def name(self, value: object) -> str:
+        """Take the name of a logger, as `logging.getLogger` has it."""
+        if not isinstance(value, str):
+            raise TypeError
+        if not value.strip() or len(value) > _NAME_CHARS:
+            raise ValueError
+        return value.strip()
+
+    def level(self, value: object) -> str:
+        """Take a level by its word, in any case, or by its number."""
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = {(n + 1) * 10: word for n, word in enumerate(self.words)}.get(value)
+        if not isinstance(value, str):
+            raise TypeError
+        word = value.strip().upper()
+        word = self.spellings.get(word, word)
+        if word not in self.words:
+            raise ValueError
+        return word
+
+    def parse(self, text: str) -> Mapping[str, str]:
+        """Split at commas; a pair without a level is a slip."""
+        pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+        return self.check({name: level for name, _, level in pairs})
 
 
 class Option(Generic[T]):

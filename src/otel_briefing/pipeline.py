@@ -12,7 +12,8 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from otel_briefing import debugging, stack_traces
-from otel_briefing.briefing.status_tracker import SystemStatusTracker
+from otel_briefing._config_watch import LOOK_EVERY_S, ConfigWatch
+from otel_briefing.briefing.status_tracker import StatusChange, SystemStatusTracker
 from otel_briefing.engine import TICK_S, Engine
 from otel_briefing.events import FATAL, WARN, LogEvent
 from otel_briefing.issues.model import Ending
@@ -22,6 +23,7 @@ from otel_briefing.telemetry import child_exit, guard, processors, threads
 from otel_briefing.telemetry.adapt import Adapter, is_large
 from otel_briefing.telemetry.crashes import Crash, CrashHooks
 from otel_briefing.telemetry.intake import Intake
+from otel_briefing.telemetry.logger_levels import LoggerLevels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -51,6 +53,7 @@ _HEAVY = (
     *("otel_briefing.state.store", "otel_briefing.publisher"),
 )
 _ANALYSIS = ("yaml", "re2", "otel_briefing.issues.patterns", "otel_briefing.issues.analyzer")
+_LIVE = ("logging_levels",)  # what a start applies as a change does
 _SEVERITIES = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": WARN, "ERROR": 17, "FATAL": FATAL}
 
 
@@ -63,6 +66,8 @@ class Pipeline:
 
     def __init__(self, config: EnhancedLoggingConfig) -> None:
         self.config = config
+        self.levels = LoggerLevels()
+        self._undo: list[Callable[[], object]] = [self.levels.undo]  # when it stops
         self.door: dict[str, str] = {}
         self.exporters: list[dict[str, Any]] = []
         self.batches: list[PriorityBatchLogRecordProcessor] = []  # ours, that export
@@ -83,6 +88,7 @@ class Pipeline:
         self._unwatched = 0  # children
         self._crashes = CrashHooks(self._on_crash)
         self._wire()
+        self._configured(frozenset(_LIVE))
 
     def _wire(self, *, family: str = "", hub: bool = True) -> None:
         """Make everything that belongs to this very process; done again in a forked child.
@@ -107,6 +113,9 @@ class Pipeline:
         self._attachments: Attachments | None = None
         self._services = {self.run.service}  # a provider of the program's may name another
         self._warm = False
+        self._live, self._live_wanted = threads.Flag(), False
+        self._watch, self._look_at = ConfigWatch(config), 0.0
+        self._packs_changed = False
         self._engine = Engine(
             self._intake,
             Adapter(self.run.service).event,
@@ -122,6 +131,10 @@ class Pipeline:
         self._crashes.install()
         self._crashes.install_sigterm(self._flush_before_sigterm)
         self._engine.start()
+        self._undo += [
+            self.config.subscribe(self._configured),
+            self.tracker.subscribe(self._on_status),
+        ]
         atexit.register(self._at_exit)
         child_exit.register_now(self, Pipeline.end_child)
         if hasattr(os, "register_at_fork"):
@@ -132,6 +145,12 @@ class Pipeline:
                 after_in_parent=fork.after_in_parent,
                 after_in_child=fork.after_in_child,
             )
+
+    def inherit(self, old: Pipeline) -> None:
+        """Go on with what one that has stopped knew of components and patterns."""
+        self.tracker, self._analyzer = old.tracker, old._analyzer
+        if self._analyzer is not None:
+            self._analyzer.min_severity = self.min_severity
 
     # What the door asks for.
 
@@ -173,8 +192,37 @@ class Pipeline:
             spool.limit(**_limits(config))
             spooling.sync_every(config.spool_fsync_ms)
 
-        config.subscribe(adjust)
+        self._undo.append(config.subscribe(adjust))
         return spooling
+
+    def _configured(self, changed: frozenset[str]) -> None:
+        """Apply what is not looked up at each use; called on the thread that changed it."""
+        config = self.config
+        if "analysis_min_severity" in changed:
+            self.min_severity = _SEVERITIES[config.analysis_min_severity]
+            if self._analyzer is not None:
+                self._analyzer.min_severity = self.min_severity
+        if "analysis_queue_size" in changed:
+            self._intake.hold(config.analysis_queue_size)
+        if self._store is not None and changed & {"max_issues", "resolve_after_s"}:
+            self._store.limit(config.max_issues, config.resolve_after_s)
+        if "logging_levels" in changed:
+            self.levels.configure(config.logging_levels)
+        if "pattern_packs" in changed:
+            self._packs_changed = True  # compiling them is for the analysis thread
+
+    def _on_status(self, change: StatusChange) -> None:
+        with guard.guarded(__name__):
+            from otel_briefing.telemetry import component_signals  # noqa: PLC0415
+
+            component_signals.offer_gauge_once(_live_statuses)
+            component_signals.emit_change(*change)
+
+    def make_live(self, timeout_s: float = STOP_S) -> bool:
+        """Have everything made that speaks of this process; false when that takes too long."""
+        self._live_wanted = True
+        self._intake.wake()
+        return self._live.wait(timeout_s)
 
     def accounts(self) -> list[Account]:
         """Return where the log records are that our batch processors took."""
@@ -303,10 +351,18 @@ class Pipeline:
 
     def _on_tick(self) -> None:
         self._crashes.tick()
-        if not self._warm and time.time_ns() - self.run.started_ns > WARM_UP_AFTER_NS:
+        if (now := time.monotonic()) >= self._look_at:
+            self._look_at = now + LOOK_EVERY_S
+            self._watch.look()
+        if self._packs_changed and self._analyzer is not None:
+            self._packs_changed = False
+            self._analyzer.use_packs(self.config.pattern_packs)
+        old = time.time_ns() - self.run.started_ns > WARM_UP_AFTER_NS
+        if not self._warm and (old or self._live_wanted):
             self.analyzer.warm_up()
             self.publisher.make_live(self.analyzer)
             self._warm = True
+            self._live.set()
 
     def _is_over(self) -> bool:
         """Tell whether only threads of ours are left, and end with the others.
@@ -387,6 +443,8 @@ class Pipeline:
 
     def _not_known(self) -> list[str]:
         said: list[str] = []
+        if error := self._watch.last_error:
+            said.append(f"The configuration file cannot be used, the last good one is:\n{error}")
         if self._analyzer is not None:
             trouble = self._analyzer.pipeline_trouble.most_common(3)
             said += [f"OpenTelemetry itself said {n} times:\n{text}" for text, n in trouble]
@@ -458,6 +516,11 @@ class Pipeline:
                 self._engine.stop(STOP_S)
                 other = said is not None and said[1:] != (self._ending or said)[1:]
                 self._engine.finish(STOP_S, news=other or self._under_way)
+            for undo in self._undo:
+                with guard.guarded(__name__):
+                    undo()
+            if self._publisher is not None:
+                self._publisher.give_way()
             self._stopped = True
             self._crashes.remember_interrupt()
             self._crashes.uninstall()
@@ -499,6 +562,7 @@ class Pipeline:
             return
         if self._hub is not None:
             self._hub.after_fork_in_child()
+        self.levels.after_fork()
         self._wire(family=self.run.family, hub=held)
         self._engine.start()
         self._stopped = False
@@ -585,12 +649,24 @@ def _forget(stopped: Pipeline) -> None:
         _current = None
 
 
-def start(config: EnhancedLoggingConfig) -> Pipeline:
-    """Start the process's one pipeline, or return it if it runs."""
+def _live_statuses() -> dict[str, str]:
+    """Return the status by component of the running system, nothing without one."""
+    running = _current
+    components = running.tracker.components if running else {}
+    return {name: component.status for name, component in components.items()}
+
+
+def start(config: EnhancedLoggingConfig, *, heir_of: Pipeline | None = None) -> Pipeline:
+    """Start the process's one pipeline, or return it if it runs.
+
+    As `heir_of` one that has stopped it keeps that one's tracker and analyzer.
+    """
     global _current  # noqa: PLW0603  # one a process, by design
     with _starting:
         if _current is None:
             _current = Pipeline(config)
+            if heir_of is not None:
+                _current.inherit(heir_of)
             _current.start()
             processors.live_sink = current
             debugging.live_keeper = current

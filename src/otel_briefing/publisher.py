@@ -68,7 +68,7 @@ class PagePublisher:
         self._folder, self._root = place
         self._title = title or self._root.name or "app"
         self._configured(frozenset())
-        config.subscribe(self._configured)
+        self.unsubscribe = config.subscribe(self._configured)
         self._started = time.monotonic()
         self._number = 0
         self._writer: PageWriter | None = None
@@ -81,6 +81,12 @@ class PagePublisher:
     def make_live(self, analyzer: Any) -> None:
         """Let `LLMBriefingService` speak of this process."""
         live.tracker, live.analyzer, live.snapshot = self._tracker, analyzer, self.snapshot
+
+    def give_way(self) -> None:
+        """Let nobody speak of this process any more."""
+        self.unsubscribe()
+        if live.tracker is self._tracker:
+            live.clear()
 
     def _configured(self, _: frozenset[str]) -> None:
         self._clock = RenderClock(

@@ -75,7 +75,6 @@ class IssueLogProcessor(LogRecordProcessor):
 
     def __init__(self, sink: Sink | None = None) -> None:
         self._sink = _sink_or_live(sink)
-        self._min_severity = self._sink.min_severity
         self.forget()
 
     def forget(self) -> None:
@@ -88,7 +87,7 @@ class IssueLogProcessor(LogRecordProcessor):
             record = log_record.log_record
             severity = severity_of(record.severity_number)
             self.seen.add(severity)
-            if severity < self._min_severity or guard.is_ours():
+            if severity < self._sink.min_severity or guard.is_ours():
                 return
             item: Any = (log_record, id(self))
             if is_large(record):
