@@ -46,6 +46,10 @@ class Kind(Generic[T]):
         """Check the text of an environment variable."""
         return self.check(text)
 
+    def schema(self) -> dict[str, Any]:
+        """Return what a YAML file may say, as JSON Schema."""
+        return {}
+
 
 class Flag(Kind[bool]):
     """True or false; an environment variable may also say 1/0, yes/no, on/off."""
@@ -64,6 +68,10 @@ class Flag(Kind[bool]):
         if word not in _TRUE | _FALSE:
             raise ValueError
         return word in _TRUE
+
+    def schema(self) -> dict[str, Any]:
+        """Return what a YAML file may say."""
+        return {"type": "boolean"}
 
 
 class Number(Kind[float]):
@@ -88,6 +96,10 @@ class Number(Kind[float]):
         except ValueError:
             return self.check(float(text))
 
+    def schema(self) -> dict[str, Any]:
+        """Return what a YAML file may say."""
+        return {"type": "number", "minimum": self.low, "maximum": self.high}
+
 
 class Whole(Kind[int]):
     """A whole number from `low` to `high`."""
@@ -108,6 +120,10 @@ class Whole(Kind[int]):
         """Read a whole number."""
         return self.check(int(text))
 
+    def schema(self) -> dict[str, Any]:
+        """Return what a YAML file may say."""
+        return {"type": "integer", "minimum": self.low, "maximum": self.high}
+
 
 class Choice(Kind[str]):
     """One of a few words, in any case; `also` maps further spellings to them."""
@@ -115,6 +131,7 @@ class Choice(Kind[str]):
     def __init__(self, *words: str, also: Mapping[str, str] | None = None) -> None:
         self._by_spelling = {word.casefold(): word for word in words}
         self._by_spelling.update({word.casefold(): to for word, to in (also or {}).items()})
+        self._spellings = [*words, *(also or {})]
         self.allowed = ", ".join(words)
 
     def check(self, value: object) -> str:
@@ -123,6 +140,10 @@ class Choice(Kind[str]):
         if word not in self._by_spelling:
             raise ValueError
         return self._by_spelling[word]
+
+    def schema(self) -> dict[str, Any]:
+        """Return what a YAML file may say; other cases of the letters are taken, too."""
+        return {"enum": self._spellings}
 
 
 def _path(value: object) -> str:
@@ -144,6 +165,10 @@ class Folder(Kind["str | None"]):
         """Take text or a path object; an empty path means a slip, not the working directory."""
         return None if value is None else _path(value)
 
+    def schema(self) -> dict[str, Any]:
+        """Return what a YAML file may say."""
+        return {"type": ["string", "null"], "minLength": 1}
+
 
 class Paths(Kind["tuple[str, ...]"]):
     """Several paths; in an environment variable they are separated as in PATH."""
@@ -161,6 +186,11 @@ class Paths(Kind["tuple[str, ...]"]):
     def parse(self, text: str) -> tuple[str, ...]:
         """Split like PATH; what is empty between two separators is skipped."""
         return tuple(part for part in text.split(os.pathsep) if part)
+
+    def schema(self) -> dict[str, Any]:
+        """Return what a YAML file may say."""
+        path = {"type": "string", "minLength": 1}
+        return {"anyOf": [{"type": "array", "items": path}, path]}
 
 
 class Levels(Kind["Mapping[str, str]"]):
@@ -203,6 +233,15 @@ class Levels(Kind["Mapping[str, str]"]):
         """Split at commas; a pair without a level is a slip."""
         pairs = [part.partition("=") for part in text.split(",") if part.strip()]
         return self.check({name: level for name, _, level in pairs})
+
+    def schema(self) -> dict[str, Any]:
+        """Return what a YAML file may say."""
+        words = [*self.words, *self.spellings]
+        return {
+            "type": "object",
+            "maxProperties": self.most,
+            "additionalProperties": {"enum": [*words, 10, 20, 30, 40, 50]},
+        }
 
 
 class Option(Generic[T]):

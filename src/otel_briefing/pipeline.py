@@ -115,7 +115,7 @@ class Pipeline:
         self._warm = False
         self._live, self._live_wanted = threads.Flag(), False
         self._watch, self._look_at = ConfigWatch(config), 0.0
-        self._packs_changed = False
+        self._packs_changed = self._reported = False
         self._engine = Engine(
             self._intake,
             Adapter(self.run.service).event,
@@ -213,6 +213,9 @@ class Pipeline:
 
     def _on_status(self, change: StatusChange) -> None:
         with guard.guarded(__name__):
+            if change.source == "reported":
+                self._reported = True  # the page says it
+                self._intake.wake()
             from otel_briefing.telemetry import component_signals  # noqa: PLC0415
 
             component_signals.offer_gauge_once(_live_statuses)
@@ -327,6 +330,8 @@ class Pipeline:
         new = deltas is not None and (
             deltas.changed or any(tally.count for tally in deltas.issues.values())
         )
+        reported, self._reported = self._reported, False
+        new = new or reported
         found = self._attachments is not None and self._attachments.waiting
         if self._store is None and not (new or self._warm or found):
             if deltas is not None:
@@ -339,7 +344,7 @@ class Pipeline:
             if len(self._services) < MAX_SERVICES:
                 self._services.update(tally.facts.service for tally in deltas.issues.values())
             self.store.apply(deltas)
-        changed = self.store.sync(urgent=new)
+        changed = self.store.sync(urgent=new) or reported
         return self._attach_findings(news=changed or new) or changed
 
     def due(self, changed: bool) -> bool:

@@ -161,8 +161,14 @@ class SystemStatusTracker:
                 issue_count=component.issue_count,
                 resolution_suggestions=next_steps,
             )
+            self._reported.pop(name, None)  # overruled, or it has had its time
             self._put(name, after)
         self._tell(name, before, after, "derived")
+
+    def reported(self) -> dict[str, ComponentStatus]:
+        """Return the components whose status is one that was set by hand."""
+        with self._lock:
+            return {name: self._components[name] for name in self._reported}
 
     def subscribe(self, callback: Callable[[StatusChange], None]) -> Callable[[], None]:
         """Call `callback` after each change of a component's status, on the thread of the change.
@@ -213,7 +219,6 @@ class SystemStatusTracker:
         """Tell whether what was reported by hand wins over what telemetry says."""
         reported, derived = self._reported.get(name), self._derived[name]
         if reported is None or self._monotonic() - reported.at >= REPORT_COUNTS_S:
-            self._reported.pop(name, None)
             return False
         worse = SEVERITY[derived.status] > SEVERITY[reported.status]
         return not (worse and derived.since > reported.at)
