@@ -2,7 +2,6 @@
 """The configuration: the contract's table, where values come from, and what bad input gets."""
 
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -823,27 +822,3 @@ def test_the_document_lists_every_option_as_it_is():
             [*names, words.get(text, text), option.unit or "-", option.allowed, option.doc]
         )
     assert expected == rows
-
-
-@pytest.mark.parametrize("page", ["configuration.md", "status.md"])
-def test_the_examples_of_the_documents_run(page, tmp_path):
-    """As they stand, in a program of their own."""
-    text = (DOCS / page).read_text(encoding="utf-8")
-    for example in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-        done = subprocess.run(
-            [sys.executable, "-c", example],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-
-
-def test_the_example_file_of_the_document_is_good(tmp_path):
-    """The YAML that people copy."""
-    text = (DOCS / "configuration.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
-    file = tmp_path / "app.yaml"
-    file.write_text(example)
-    assert EnhancedLoggingConfig.from_file(file).logging_levels["app.db"] == "DEBUG"
