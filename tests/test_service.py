@@ -177,6 +177,48 @@ def test_an_issue_names_the_component_that_was_at_work(run):
     """)
 
 
+def test_what_the_live_tracker_records_leaves_by_the_programs_providers(run):
+    """Reported and derived: an event a change, a gauge a component, and no issue made of them."""
+    run("""
+    from opentelemetry import metrics
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+    reader = InMemoryMetricReader()
+    metrics.set_meter_provider(MeterProvider([reader]))
+    service = get(EnhancedLoggingConfig(state_dir="state", briefing_debounce_s=0))
+    tracker = service.tracker
+    tracker.update_component_status("Stock", "ERROR", "no shelf left")
+    logging.error("jinja2.exceptions.TemplateNotFound: checkout/cart.html")
+    until(lambda: len(tracker.components) == 2)
+    (name,) = set(tracker.components) - {"Stock"}
+    derived = tracker.get_component_status(name)
+    assert (derived.status, derived.issue_count) == ("ERROR", 1)
+    assert derived.resolution_suggestions
+    def events():
+        records = [each.log_record for each in exported.get_finished_logs()]
+        return [dict(r.attributes) for r in records if r.event_name]
+    until(lambda: len(events()) == 2)
+    told = {each["briefing.component"]: each for each in events()}
+    assert told["Stock"]["briefing.component.status.source"] == "reported"
+    assert told[name]["briefing.component.status.source"] == "derived"
+    (metric,) = [
+        metric
+        for resource in reader.get_metrics_data().resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        if metric.name == "briefing.component.status"
+    ]
+    points = {p.attributes["briefing.component"]: p.value for p in metric.data.data_points}
+    assert points == {"Stock": 3, name: 3}
+    page = pathlib.Path("state/dashboard.json")
+    logging.error("the last one")
+    until(lambda: "the last one" in page.read_text())
+    assert "no shelf left" in page.read_text()
+    found = json.loads(page.read_text())
+    assert len(found["active_issues"] + found["other_issues"]) == 2
+    """)
+
+
 def test_levels_change_while_it_runs_and_are_put_back(run):
     """By configuration and by hand; by hand wins; a stop undoes both."""
     run("""
