@@ -219,6 +219,7 @@ def _reopen() -> None:
     if config is not None and config.enabled:
         for entry, fill in _switches.entries.items():
             _open(config, entry, fill=fill)
+        _switches.last = None
 
 
 def _open(config: EnhancedLoggingConfig, entry: str, *, fill: bool) -> None:
@@ -448,3 +449,13 @@ def _restore_auto_instrumentation() -> None:
         _quieted.logger.removeFilter(_quieted)
         _quieted = None
         os.environ.pop(_AUTO, None)
+
+
+def _renew_lock() -> None:
+    # A lock that another thread held at the fork would never be released in the child.
+    global _lock  # noqa: PLW0603
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from otel_briefing import debugging, stack_traces
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 WARM_UP_AFTER_NS = 2_000_000_000  # what start-up need not wait for is loaded then
 STOP_S = 3.0  # the longest that the end of the process waits for the last page
 MAX_SERVICES = 32  # names under which a process speaks, of which findings are tied to issues
+MAX_CHANGES = 1_000  # of components' status, that wait for a tick
 FORK_WAIT_S = 0.25  # longer than one of these takes
 # What the analysis thread needs and start-up does not wait for, small steps first.
 _HEAVY = (
@@ -53,6 +55,7 @@ _HEAVY = (
     *("otel_briefing.state.store", "otel_briefing.publisher"),
 )
 _ANALYSIS = ("yaml", "re2", "otel_briefing.issues.patterns", "otel_briefing.issues.analyzer")
+_SIGNALS = ("otel_briefing.telemetry.component_signals",)
 _LIVE = ("logging_levels",)  # what a start applies as a change does
 _SEVERITIES = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": WARN, "ERROR": 17, "FATAL": FATAL}
 
@@ -116,6 +119,8 @@ class Pipeline:
         self._live, self._live_wanted = threads.Flag(), False
         self._watch, self._look_at = ConfigWatch(config), 0.0
         self._packs_changed = self._reported = False
+        self._changes: deque[tuple[int, StatusChange]] = deque()
+        self._untold = 0
         self._engine = Engine(
             self._intake,
             Adapter(self.run.service).event,
@@ -212,14 +217,24 @@ class Pipeline:
             self._packs_changed = True  # compiling them is for the analysis thread
 
     def _on_status(self, change: StatusChange) -> None:
-        with guard.guarded(__name__):
-            if change.source == "reported":
-                self._reported = True  # the page says it
-                self._intake.wake()
-            from otel_briefing.telemetry import component_signals  # noqa: PLC0415
+        """Take a change on whichever thread; it is told on ours, within a tick."""
+        if len(self._changes) >= MAX_CHANGES:
+            self._untold += 1
+            return
+        self._changes.append((time.time_ns(), change))
+        if change.source == "reported":
+            self._reported = True  # the page says it
+            self._intake.wake()
 
-            component_signals.offer_gauge_once(_live_statuses)
-            component_signals.emit_change(*change)
+    def _tell_changes(self) -> None:
+        if not self._changes:
+            return
+        self._load(_SIGNALS)
+        from otel_briefing.telemetry import component_signals  # noqa: PLC0415
+
+        component_signals.offer_gauge_once(_live_statuses)
+        while self._changes:
+            component_signals.emit_change(*self._changes.popleft())
 
     def make_live(self, timeout_s: float = STOP_S) -> bool:
         """Have everything made that speaks of this process; false when that takes too long."""
@@ -356,6 +371,7 @@ class Pipeline:
 
     def _on_tick(self) -> None:
         self._crashes.tick()
+        self._tell_changes()
         if (now := time.monotonic()) >= self._look_at:
             self._look_at = now + LOOK_EVERY_S
             self._watch.look()
@@ -420,6 +436,8 @@ class Pipeline:
             drops["internal errors swallowed"] = guard.swallowed.total
         if self._attachments is not None and self._attachments.refused:
             drops["findings of debugging tools"] = self._attachments.refused
+        if self._untold:
+            drops["events of components' status"] = self._untold
         if self._unwatched:
             drops["all of children that were forked while we were being loaded"] = self._unwatched
         suppressed = sum(handler.suppressed for handler in self._handlers)

@@ -30,16 +30,19 @@ _lock = threads.new_lock()
 _offered: set[Statuses] = set()
 
 
-def emit_change(component: str, before: str, status: str, details: str, source: str) -> None:
+def emit_change(at_ns: int, change: tuple[str, str, str, str, str]) -> None:
     """Emit the event of one change through the program's logger provider, if there is one.
+
+    `change` is: component, status before ("" for one that was not known), status, details, source.
 
     It is not analysed: a status is a conclusion, and must not become evidence for itself.
     """
+    component, before, status, details, source = change
     with guard.guarded(__name__), guard.as_ours():
         get_logger("otel_briefing.components").emit(
             LogRecord(
-                timestamp=(now := time_ns()),
-                observed_timestamp=now,
+                timestamp=at_ns,
+                observed_timestamp=time_ns(),
                 context=get_current(),
                 severity_text="",
                 severity_number=SeverityNumber(_SEVERITIES[status]),
