@@ -12,6 +12,7 @@ from opentelemetry.metrics import Observation, get_meter
 
 from otel_briefing.telemetry import guard, threads
 from otel_briefing.telemetry.log_context import COMPONENT
+from otel_briefing.telemetry.processors import STATUS_CHANGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
 
     Statuses = Callable[[], Mapping[str, str]]
 
-EVENT = "briefing.component.status_change"
 GAUGE = "briefing.component.status"
 VALUES = {"OK": 0, "LIMITED": 1, "WARNING": 2, "ERROR": 3}
-_SEVERITIES = {"OK": 9, "LIMITED": 13, "WARNING": 13, "ERROR": 17}
 _DETAILS_CHARS = 1_000
 
 _lock = threads.new_lock()
@@ -37,26 +36,33 @@ def emit_change(at_ns: int, change: tuple[str, str, str, str, str]) -> None:
 
     It is not analysed: a status is a conclusion, and must not become evidence for itself.
     """
-    component, before, status, details, source = change
-    with guard.guarded(__name__), guard.as_ours():
-        get_logger("otel_briefing.components").emit(
-            LogRecord(
-                timestamp=at_ns,
-                observed_timestamp=time_ns(),
-                context=get_current(),
-                severity_text="",
-                severity_number=SeverityNumber(_SEVERITIES[status]),
-                body=f"{component}: {before or 'not known'} → {status}",
-                attributes={
-                    COMPONENT: component,
-                    "briefing.component.status.from": before,
-                    "briefing.component.status.to": status,
-                    "briefing.component.status.details": details[:_DETAILS_CHARS],
-                    "briefing.component.status.source": source,
-                },
-                event_name=EVENT,
-            )
-        )
+    ours = guard.ours.set(False)  # what is ours is not exported, and this is to be
+    try:
+        with guard.guarded(__name__):
+            get_logger("otel_briefing.components").emit(_record(at_ns, *change))
+    finally:
+        guard.ours.reset(ours)
+
+
+def _record(
+    at_ns: int, component: str, before: str, status: str, details: str, source: str
+) -> LogRecord:
+    return LogRecord(
+        timestamp=at_ns,
+        observed_timestamp=time_ns(),
+        context=get_current(),
+        severity_text="INFO",  # of a status, not of a failure: that has its own record
+        severity_number=SeverityNumber.INFO,
+        body=f"{component}: {before or 'not known'} → {status}",
+        attributes={
+            COMPONENT: component,
+            "briefing.component.status.from": before,
+            "briefing.component.status.to": status,
+            "briefing.component.status.details": details[:_DETAILS_CHARS],
+            "briefing.component.status.source": source,
+        },
+        event_name=STATUS_CHANGE,
+    )
 
 
 def offer_gauge_once(statuses: Statuses) -> None:
