@@ -39,14 +39,13 @@ def emit_change(at_ns: int, change: tuple[str, str, str, str, str]) -> None:
     ours = guard.ours.set(False)  # what is ours is not exported, and this is to be
     try:
         with guard.guarded(__name__):
-            get_logger("otel_briefing.components").emit(_record(at_ns, *change))
+            get_logger("otel_briefing.components").emit(_record(at_ns, change))
     finally:
         guard.ours.reset(ours)
 
 
-def _record(
-    at_ns: int, component: str, before: str, status: str, details: str, source: str
-) -> LogRecord:
+def _record(at_ns: int, change: tuple[str, str, str, str, str]) -> LogRecord:
+    component, before, status, details, source = change
     return LogRecord(
         timestamp=at_ns,
         observed_timestamp=time_ns(),
