@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry._logs import LogRecord, SeverityNumber, get_logger
 from opentelemetry.context import get_current
-from opentelemetry.metrics import Observation, get_meter
+from opentelemetry.metrics import Observation, get_meter, get_meter_provider
 
 from otel_briefing.telemetry import guard, threads
 from otel_briefing.telemetry.log_context import COMPONENT
@@ -70,6 +70,8 @@ def offer_gauge_once(statuses: Statuses) -> None:
     `statuses` gives the status by component, and is asked at every collection, on the reader's
     thread. A second call with it does nothing.
     """
+    if getattr(get_meter_provider(), "_shutdown", False):
+        return  # asking it for a meter would put a warning on the program's console
     with _lock:
         if statuses in _offered:
             return
