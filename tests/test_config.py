@@ -5,13 +5,17 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
+import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from otel_briefing import environment_variables
+from otel_briefing._config_schema import FILE, as_text, schema
+from otel_briefing._config_watch import ConfigWatch
 from otel_briefing.config import (
     OPTIONS,
     ConfigurationManager,
@@ -37,6 +41,7 @@ TABLE = {
     "max_issues": ("analysis.max_issues", 1000),
     "pattern_packs": ("analysis.pattern_packs", ()),
     "resolve_after_s": ("analysis.resolve_after_s", 900),
+    "logging_levels": ("logging.levels", {}),
     "performance_monitoring_enabled": ("performance.monitoring_enabled", True),
     "performance_monitoring_interval": ("performance.monitoring_interval", 10.0),
     "memory_threshold_mb": ("performance.memory_threshold_mb", 500),
@@ -63,6 +68,7 @@ GIVEN = {
     "max_issues": ("10", 10),
     "pattern_packs": (f"a.yaml{os.pathsep}b.yaml", ("a.yaml", "b.yaml")),
     "resolve_after_s": ("2.5", 2.5),
+    "logging_levels": ("app.db=debug, app=WARN", {"app.db": "DEBUG", "app": "WARNING"}),
     "performance_monitoring_enabled": ("FALSE", False),
     "performance_monitoring_interval": ("0.5", 0.5),
     "memory_threshold_mb": ("400", 400),
@@ -597,6 +603,223 @@ def test_importing_the_configuration_loads_nothing_heavy():
         "otel_briefing.version",
         "otel_briefing.config",
         "otel_briefing._config_options",
+        "otel_briefing._config_watch",
         "otel_briefing.exceptions",
         "otel_briefing.language",
     } == set(done.stdout.split())
+
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@pytest.fixture
+def watched(tmp_path):
+    """A manager that looks when the test says so, its file, and a look that finds a still file."""
+    file = tmp_path / "app.yaml"
+    file.write_text("max_issues: 20\n")
+    manager = ConfigurationManager(file, watch=False)
+    watch = ConfigWatch(manager.config)
+
+    def settle():
+        watch.look()
+        return watch.look()
+
+    settle()
+    return manager.config, file, watch, settle
+
+
+def test_a_change_of_the_file_is_applied(watched):
+    """At the second look that finds the same; not again after that."""
+    config, file, watch, _ = watched
+    file.write_text("max_issues: 30\n")
+    assert watch.look() is False
+    assert config.max_issues == 20
+    assert watch.look() is True
+    assert config.max_issues == 30
+    assert watch.look() is False
+
+
+def test_a_file_that_was_renamed_into_place_is_seen(watched):
+    """As editors save: of the same size, and with the time of the one before."""
+    config, file, _, settle = watched
+    before = file.stat()
+    new = file.with_name("app.yaml~")
+    new.write_text("max_issues: 30\n")
+    os.utime(new, ns=(before.st_atime_ns, before.st_mtime_ns))
+    new.replace(file)
+    assert settle()
+    assert config.max_issues == 30
+
+
+def test_a_link_that_is_turned_is_seen(tmp_path):
+    """As Kubernetes mounts a ConfigMap: the file is a link, through a folder that is one."""
+    for name, count in (("v1", 20), ("v2", 30)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "app.yaml").write_text(f"max_issues: {count}\n")
+    (tmp_path / "..data").symlink_to("v1")
+    (tmp_path / "app.yaml").symlink_to("..data/app.yaml")
+    config = EnhancedLoggingConfig.from_file(tmp_path / "app.yaml")
+    watch = ConfigWatch(config)
+    watch.look()
+    (tmp_path / "..new").symlink_to("v2")
+    (tmp_path / "..new").replace(tmp_path / "..data")
+    watch.look()
+    assert watch.look()
+    assert config.max_issues == 30
+
+
+def test_an_overlay_may_come_and_go(tmp_path, monkeypatch):
+    """It is looked at by its name, whether or not it exists."""
+    monkeypatch.setenv("OTEL_BRIEFING_ENV", "test")
+    file, overlay = tmp_path / "app.yaml", tmp_path / "app.test.yaml"
+    file.write_text("max_issues: 20\n")
+    config = EnhancedLoggingConfig.from_file(file)
+    watch = ConfigWatch(config)
+    seen = []
+    for change in (lambda: overlay.write_text("max_issues: 30\n"), overlay.unlink):
+        change()
+        watch.look()
+        watch.look()
+        seen.append(config.max_issues)
+    assert seen == [30, 20]
+
+
+def test_a_file_that_goes_bad_changes_nothing_and_is_said_once(watched, caplog):
+    """The last good one stays; when the file is mended it counts again."""
+    config, file, watch, settle = watched
+    for text in ("max_issues: many\n", "max_issues: [\n", "max_issue: 5\n"):
+        file.write_text(text)
+        assert not settle()
+        assert not settle()
+        assert str(watch.last_error).startswith(str(file))
+        assert config.max_issues == 20
+    said = [each.getMessage() for each in caplog.records]
+    assert (len(said), len(set(said))) == (3, 3)
+    file.unlink()
+    assert not settle()
+    assert "no such file" in str(watch.last_error)
+    file.write_text("max_issues: 40\n")
+    assert settle()
+    assert (config.max_issues, watch.last_error) == (40, None)
+
+
+def test_what_was_assigned_survives_a_change_of_the_file(watched):
+    """Only what the file sets is read anew."""
+    config, file, _, settle = watched
+    config.language = "ko"
+    file.write_text("language: en\nmax_issues: 30\n")
+    assert settle()
+    assert (config.language, config.max_issues) == ("ko", 30)
+
+
+def test_the_manager_watches_by_itself(tmp_path):
+    """From the first use on, until it is closed; its thread ends when nobody has the config."""
+    file = tmp_path / "app.yaml"
+    file.write_text("max_issues: 20\n")
+    manager = ConfigurationManager(file)
+    assert not manager.is_watching
+    changed = threading.Event()
+    manager.config.subscribe(lambda _: changed.set())
+    assert manager.is_watching
+    file.write_text("max_issues: 30\n")
+    assert changed.wait(20)
+    assert manager.config.max_issues == 30
+    manager.close()
+    manager.close()
+    assert not manager.is_watching
+
+
+def test_a_configuration_may_follow_another():
+    """It becomes what the other is; what is assigned to it holds until that value changes there."""
+    leader, other = EnhancedLoggingConfig(max_issues=20), EnhancedLoggingConfig(max_issues=50)
+    follower = EnhancedLoggingConfig(language="ko")
+    told = []
+    follower.subscribe(told.append)
+    follower.follow(leader)
+    assert (follower.language, follower.max_issues) == ("en", 20)
+    follower.language = "ko"
+    leader.max_issues = 30
+    assert (follower.language, follower.max_issues) == ("ko", 30)
+    follower.follow(other)
+    leader.max_issues = 40
+    assert follower.max_issues == 50
+    other.follow(follower)
+    other.max_issues = 60
+    assert follower.max_issues == 60
+    assert told[0] == {"language", "max_issues"}
+
+
+@pytest.mark.parametrize("path", [None, 3, "", b"app.yaml", ["app.yaml"], "a\0b"])
+def test_a_path_that_is_none_is_refused(path):
+    """Whoever is asked to read it."""
+    for read in (ConfigurationManager, EnhancedLoggingConfig.from_file):
+        with pytest.raises(ConfigError, match="allowed: the path of a YAML file"):
+            read(path)
+
+
+def test_watch_is_true_or_false(tmp_path):
+    """And nothing else."""
+    with pytest.raises(ConfigError, match="allowed: true or false"):
+        ConfigurationManager(tmp_path / "app.yaml", watch="yes")
+
+
+@pytest.mark.parametrize(
+    "levels",
+    ["app", ["app"], {"app": "LOUD"}, {"app": None}, {"": "DEBUG"}, {3: "DEBUG"}, {"app": 15}],
+)
+def test_levels_that_cannot_be_used_are_refused(levels):
+    """With what is allowed."""
+    with pytest.raises(ConfigError, match=r"logging_levels: found .*allowed: logger names"):
+        EnhancedLoggingConfig(logging_levels=levels)
+
+
+def test_levels_cannot_be_changed_in_place():
+    """That would pass every check, and nobody would hear of it."""
+    config = EnhancedLoggingConfig(logging_levels={"app": 10})
+    with pytest.raises(TypeError):
+        config.logging_levels["app"] = "LOUD"
+    assert config.as_dict()["logging_levels"] == {"app": "DEBUG"}
+
+
+def test_the_shipped_schema_is_the_one_of_the_code():
+    """`python -m otel_briefing._config_schema` writes it."""
+    assert as_text() == FILE.read_text(encoding="utf-8")
+
+
+def test_the_schema_takes_and_refuses_what_the_code_does():
+    """For each option by its key: every value that is given here, as the file would have it."""
+    check = jsonschema.Draft202012Validator(schema())
+    check.check_schema(schema())
+    values = [None, True, 0, 1, -1, 15, 1e9, 0.25, "en", "DEBUG", "/srv", "", [], ["a"], {},
+              {"app": "DEBUG"}, {"app": "LOUD"}, {"app": 10}]  # fmt: skip
+    for option in OPTIONS.values():
+        for value in values:
+            section, _, key = option.key.rpartition(".")
+            document = {section: {key: value}} if section else {key: value}
+            try:
+                option.check(value, "here")
+                taken = True
+            except ConfigError:
+                taken = False
+            assert check.is_valid(document) == taken, (option.key, value)
+    assert not check.is_valid({"briefing": {"interval": 3}})
+    assert check.is_valid({"briefing": None})
+
+
+def test_the_document_lists_every_option_as_it_is():
+    """Name, key, variable, default, unit, what is allowed, meaning."""
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (DOCS / "configuration.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| `")
+    ]
+    words = {"True": "true", "False": "false", "None": "unset", "()": "none", "{}": "none"}
+    expected = []
+    for option in OPTIONS.values():
+        default = option.default
+        text = str(dict(default) if isinstance(default, Mapping) else default)
+        names = [f"`{each}`" for each in (option.name, option.key, option.variable)]
+        expected.append(
+            [*names, words.get(text, text), option.unit or "-", option.allowed, option.doc]
+        )
+    assert expected == rows

@@ -24,13 +24,11 @@ TIMEOUT_S = 60
 SOURCE = ROOT / "src" / "otel_briefing"
 
 # How many blocks of a page are shown and not run: each says why, in a comment before it.
-NOT_RUN = {"guide.md": 5}
+NOT_RUN = {"guide.md": 4}
 # Pages that are spoken of and not written yet. An entry that exists fails the test.
 PAGES_TO_COME = {
     "alerts.md",
-    "configuration.md",
     "dashboard.md",
-    "status.md",
 }
 
 PROGRAMS = [program for page in PAGES for program in programs_of(page)]

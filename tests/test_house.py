@@ -16,7 +16,7 @@ SOURCE = Path(otel_briefing.__file__).parent
 EVERYBODY = {"catalogue", "events", "exceptions", "language", "stack_traces", "version"}
 WIRING = {"pipeline", "engine", "publisher", "vitals", "memory_watch"}
 MAY_IMPORT = {
-    "": {"hook", "telemetry", "config", "version"},  # the public names
+    "": {"hook", "telemetry", "config", "service", "version"},  # the public names
     "events": set(),
     "exceptions": set(),
     "catalogue": set(),
@@ -46,6 +46,7 @@ MAY_IMPORT = {
         *WIRING,
     },
     "hook": {"pipeline", "config", "telemetry"},
+    "service": {"hook", "pipeline", "config", "telemetry", "issues", "briefing", "performance"},
     "faces": {"state", "issues", "briefing"},
     "cli": {"pipeline", "config", "state", "faces"},
 }
@@ -97,12 +98,15 @@ def test_the_public_names_are_exactly_these():
         "BriefingLoggingHandler",
         "ConfigurationManager",
         "EnhancedLoggingConfig",
+        "EnhancedLoggingService",
         "IssueLogProcessor",
         "IssueSpanProcessor",
         "PriorityBatchLogRecordProcessor",
+        "SmartLoggingService",
         "SpoolingLogExporter",
         "__version__",
         "configure",
+        "get_enhanced_logging_service",
     ]
     assert otel_briefing.__all__ == expected
     assert all(getattr(otel_briefing, name) is not None for name in expected)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, overload
 
 from otel_briefing.exceptions import ConfigError
@@ -17,6 +18,7 @@ ENV_PREFIX = "OTEL_BRIEFING_"
 CONFIG_FILE = "OTEL_BRIEFING_CONFIG_FILE"
 ENV = "OTEL_BRIEFING_ENV"
 
+_NAME_CHARS = 200
 _FOUND_CHARS = 80  # of a refused value, that a message repeats
 _NEAR_ENOUGH = 0.4  # difflib ratio below which a "nearest" key would only puzzle
 _TRUE = frozenset({"true", "1", "yes", "on"})
@@ -50,6 +52,10 @@ class Kind(Generic[T]):
         """Check the text of an environment variable."""
         return self.check(text)
 
+    def schema(self) -> dict[str, Any]:
+        """Return what a YAML file may say, as JSON Schema."""
+        return {}
+
 
 class Flag(Kind[bool]):
     """True or false; an environment variable may also say 1/0, yes/no, on/off."""
@@ -68,6 +74,10 @@ class Flag(Kind[bool]):
         if word not in _TRUE | _FALSE:
             raise ValueError
         return word in _TRUE
+
+    def schema(self) -> dict[str, Any]:
+        """Return what a YAML file may say."""
+        return {"type": "boolean"}
 
 
 class Number(Kind[float]):
@@ -94,6 +104,10 @@ class Number(Kind[float]):
         except ValueError:
             return self.check(float(text))
 
+    def schema(self) -> dict[str, Any]:
+        """Return what a YAML file may say."""
+        return {"type": "number", "minimum": self.low, "maximum": self.high}
+
 
 class Whole(Kind[int]):
     """A whole number from `low` to `high`."""
@@ -119,6 +133,10 @@ class Whole(Kind[int]):
         """Read a whole number."""
         return self.check(int(text))
 
+    def schema(self) -> dict[str, Any]:
+        """Return what a YAML file may say."""
+        return {"type": "integer", "minimum": self.low, "maximum": self.high}
+
 
 class Choice(Kind[str]):
     """One of a few words, in any case; `also` maps further spellings to them."""
@@ -126,6 +144,7 @@ class Choice(Kind[str]):
     def __init__(self, *words: str, also: Mapping[str, str] | None = None) -> None:
         self._by_spelling = {word.casefold(): word for word in words}
         self._by_spelling.update({word.casefold(): to for word, to in (also or {}).items()})
+        self._spellings = [*words, *(also or {})]
         self.allowed = ", ".join(words)
 
     def check(self, value: object) -> str:
@@ -134,6 +153,10 @@ class Choice(Kind[str]):
         if word not in self._by_spelling:
             raise ValueError
         return self._by_spelling[word]
+
+    def schema(self) -> dict[str, Any]:
+        """Return what a YAML file may say; other cases of the letters are taken, too."""
+        return {"enum": self._spellings}
 
 
 def _path(value: object) -> str:
@@ -155,6 +178,10 @@ class Folder(Kind["str | None"]):
         """Take text or a path object; an empty path means a slip, not the working directory."""
         return None if value is None else _path(value)
 
+    def schema(self) -> dict[str, Any]:
+        """Return what a YAML file may say."""
+        return {"type": ["string", "null"], "minLength": 1}
+
 
 class Paths(Kind["tuple[str, ...]"]):
     """Several paths; in an environment variable they are separated as in PATH."""
@@ -172,6 +199,62 @@ class Paths(Kind["tuple[str, ...]"]):
     def parse(self, text: str) -> tuple[str, ...]:
         """Split like PATH; what is empty between two separators is skipped."""
         return tuple(part for part in text.split(os.pathsep) if part)
+
+    def schema(self) -> dict[str, Any]:
+        """Return what a YAML file may say."""
+        path = {"type": "string", "minLength": 1}
+        return {"anyOf": [{"type": "array", "items": path}, path]}
+
+
+class Levels(Kind["Mapping[str, str]"]):
+    """Logger names and their levels; in an environment variable `name=LEVEL,name=LEVEL`."""
+
+    words = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+    spellings = MappingProxyType({"WARN": "WARNING", "FATAL": "CRITICAL"})
+    most = 1_000
+    allowed = f"logger names, each with one of {', '.join(words)}"
+
+    def check(self, value: object) -> Mapping[str, str]:
+        """Take a mapping; what is returned cannot be changed."""
+        if not isinstance(value, Mapping):
+            raise TypeError
+        if len(value) > self.most:
+            raise ValueError
+        return MappingProxyType({self.name(each): self.level(to) for each, to in value.items()})
+
+    def name(self, value: object) -> str:
+        """Take the name of a logger, as `logging.getLogger` has it."""
+        if not isinstance(value, str):
+            raise TypeError
+        if not value.strip() or len(value) > _NAME_CHARS:
+            raise ValueError
+        return value.strip()
+
+    def level(self, value: object) -> str:
+        """Take a level by its word, in any case, or by its number."""
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = {(n + 1) * 10: word for n, word in enumerate(self.words)}.get(value)
+        if not isinstance(value, str):
+            raise TypeError
+        word = value.strip().upper()
+        word = self.spellings.get(word, word)
+        if word not in self.words:
+            raise ValueError
+        return word
+
+    def parse(self, text: str) -> Mapping[str, str]:
+        """Split at commas; a pair without a level is a slip."""
+        pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+        return self.check({name: level for name, _, level in pairs})
+
+    def schema(self) -> dict[str, Any]:
+        """Return what a YAML file may say."""
+        words = [*self.words, *self.spellings]
+        return {
+            "type": "object",
+            "maxProperties": self.most,
+            "additionalProperties": {"enum": [*words, 10, 20, 30, 40, 50]},
+        }
 
 
 class Option(Generic[T]):

@@ -241,7 +241,13 @@ def _parser() -> argparse.ArgumentParser:
     add("doctor", _doctor, say("look for what keeps us from working"), _DOCTOR_HELP)
     check = add("check-config", _check_config, say("check a configuration file"), _CHECK_HELP)
     check.add_argument(
-        "file", metavar="FILE", help=say("YAML, as OTEL_BRIEFING_CONFIG_FILE names it")
+        "file",
+        metavar="FILE",
+        nargs="?",
+        help=say("YAML, as OTEL_BRIEFING_CONFIG_FILE names it"),
+    )
+    check.add_argument(
+        "--schema", action="store_true", help=say("print the JSON Schema of such a file")
     )
     return parser
 
@@ -496,6 +502,13 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _check_config(args: argparse.Namespace) -> int:
+    if args.schema:
+        from otel_briefing._config_schema import as_text  # noqa: PLC0415
+
+        print(as_text(), end="")
+        return FINE
+    if args.file is None:
+        return _fail(args, "check-config: a FILE is missing; or --schema", USAGE)
     from otel_briefing.config import check_file, environment_warnings  # noqa: PLC0415
 
     try:

@@ -7,25 +7,29 @@ import contextlib
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 from otel_briefing._config_options import (
     CONFIG_FILE,
     Choice,
     Flag,
     Folder,
+    Levels,
     Number,
     Option,
     Paths,
     Setting,
     Whole,
+    describe,
     read_environment,
     unknown_key,
     unknown_variables,
 )
+from otel_briefing._config_watch import ConfigThread, ConfigWatch
 from otel_briefing.exceptions import ConfigError
 from otel_briefing.language import phrase
 
@@ -38,6 +42,7 @@ __all__ = [
     "environment_warnings",
 ]
 
+_configs: weakref.WeakSet[EnhancedLoggingConfig] = weakref.WeakSet()
 Subscriber = Callable[[frozenset[str]], None]
 
 _DAY_S = 86_400
@@ -129,6 +134,12 @@ class EnhancedLoggingConfig:
         key="analysis.resolve_after_s",
         doc="quiet time before an issue counts as resolved",
     )
+    logging_levels = Option(
+        Levels(),
+        default=MappingProxyType({}),
+        key="logging.levels",
+        doc="the level of each logger named here; taken back when it is no longer named",
+    )
     performance_monitoring_enabled = Option(
         Flag(), default=True, key="performance.monitoring_enabled", doc="measure the process itself"
     )
@@ -174,18 +185,21 @@ class EnhancedLoggingConfig:
     _assigned: dict[str, Setting]
     _below: dict[str, Setting]
     _subscribers: list[Subscriber]
+    _leader: EnhancedLoggingConfig | None = None
+    _unfollow: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(self, path: Path | None = None, /, **keywords: Any) -> None:
         assigned = _checked(keywords, "keyword")
         self.__dict__.update(
             _lock=threading.Lock(), _path=path, _assigned=assigned, _below={}, _subscribers=[]
         )
+        _configs.add(self)
         self.reload()
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], **keywords: Any) -> EnhancedLoggingConfig:
         """Read `path`, its overlay `<stem>.<env>.yaml` when there is one, and the environment."""
-        return cls(Path(path), **keywords)
+        return cls(Path(_checked_path(path)), **keywords)
 
     @classmethod
     def from_environment(cls, **keywords: Any) -> EnhancedLoggingConfig:
@@ -197,6 +211,10 @@ class EnhancedLoggingConfig:
     def path(self) -> Path | None:
         """The base file, None when there is none."""
         return self._path
+
+    def files(self) -> list[Path]:
+        """Return the files that are read where they exist: the base, and the overlay over it."""
+        return _files_of(self._path)
 
     def reload(self) -> frozenset[str]:
         """Read files and environment again; return the names of what changed.
@@ -239,6 +257,26 @@ class EnhancedLoggingConfig:
         setting = self._assigned.get(name) or self._below.get(name)
         return setting.source if setting else _DEFAULT
 
+    def follow(self, leader: EnhancedLoggingConfig) -> None:
+        """Become what `leader` is, and take over what changes in it from then on.
+
+        What was assigned here before gives way; what is assigned later counts until the leader's
+        value of it changes. Following itself does nothing.
+        """
+        if leader is self or self._leader is leader:
+            return
+        self._unfollow()
+        with leader._lock:
+            path, assigned, below = leader._path, dict(leader._assigned), dict(leader._below)
+        with self._lock:
+            self.__dict__.update(_path=path, _assigned=assigned, _below=below, _leader=leader)
+            changed = self._settle()
+        self.__dict__["_unfollow"] = leader.subscribe(self._take_over)
+        self._notify(changed)
+
+    def _take_over(self, names: frozenset[str]) -> None:
+        self.assign(**{name: getattr(self._leader, name) for name in names})
+
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
         """Call `callback` with the names of what changed, after each change, on the thread of it.
 
@@ -255,7 +293,7 @@ class EnhancedLoggingConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Return every option's value by its name."""
-        return {name: getattr(self, name) for name in OPTIONS}
+        return {name: _plain(getattr(self, name)) for name in OPTIONS}
 
     def __repr__(self) -> str:
         values = self.as_dict().items()
@@ -287,29 +325,54 @@ OPTIONS: Mapping[str, Option[Any]] = MappingProxyType(
 
 
 class ConfigurationManager:
-    """Holds the configuration of one file, and keeps the last good one when the file goes bad."""
+    """Holds the configuration of one file, applies what changes in it, and keeps the last good one.
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = Path(path)
+    The file, and its overlay, are looked at twice a second from the first `config` or `load` on,
+    until `close` or until nobody holds the configuration; not at all with `watch=False`.
+
+    Raises:
+        ConfigError: `path` is no path, or `watch` neither true nor false.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, watch: bool = True) -> None:
+        self._path = Path(_checked_path(path))
+        if not isinstance(watch, bool):
+            raise ConfigError(f"watch: found {describe(watch)}; allowed: true or false")
+        self._wanted = watch
         self._lock = threading.Lock()
         self._config: EnhancedLoggingConfig | None = None
-        self.last_error: ConfigError | None = None
+        self._watch: ConfigWatch | None = None
+        self._thread: ConfigThread | None = None
+        self._first_error: ConfigError | None = None
 
     @property
     def config(self) -> EnhancedLoggingConfig:
         """The configuration, read at first use; the same object from then on."""
         return self._config or self.load()
 
+    @property
+    def last_error(self) -> ConfigError | None:
+        """Why the file as it is now is not in use; None when it is."""
+        return self._watch.last_error if self._watch else self._first_error
+
+    @property
+    def is_watching(self) -> bool:
+        """Tell whether changes of the file are applied by themselves."""
+        return self._thread is not None
+
     def load(self) -> EnhancedLoggingConfig:
         """Return the configuration, reading it at the first call; raise ConfigError when bad."""
         with self._lock:
             if self._config is None:
                 try:
-                    self._config = EnhancedLoggingConfig.from_file(self._path)
+                    config = EnhancedLoggingConfig.from_file(self._path)
                 except ConfigError as error:
-                    self.last_error = error
+                    self._first_error = error
                     raise
-                self.last_error = None
+                self._watch = ConfigWatch(config)
+                self._config = config
+                if self._wanted:
+                    self._thread = ConfigThread(self._watch)
             return self._config
 
     def reload(self) -> bool:
@@ -318,12 +381,18 @@ class ConfigurationManager:
         When it is bad the last good configuration stays as it is and `last_error` says why.
         """
         try:
-            self.load().reload()
-        except ConfigError as error:
-            self.last_error = error
+            config = self.load()
+        except ConfigError:
             return False
-        self.last_error = None
-        return True
+        assert self._watch is not None  # noqa: S101  # `load` has made it
+        return self._watch.reload(config)
+
+    def close(self) -> None:
+        """End the watching; the configuration stays as it is. Safe to call again."""
+        with self._lock:
+            if self._thread is not None:
+                self._thread.stop()
+            self._thread, self._wanted = None, False
 
 
 def check_file(path: str | os.PathLike[str]) -> list[tuple[str, Any, str]]:
@@ -333,7 +402,7 @@ def check_file(path: str | os.PathLike[str]) -> list[tuple[str, Any, str]]:
     """
     config = EnhancedLoggingConfig.from_file(path)
     return [
-        (option.key, getattr(config, name), config.source_of(name))
+        (option.key, _plain(getattr(config, name)), config.source_of(name))
         for name, option in OPTIONS.items()
     ]
 
@@ -350,6 +419,22 @@ def _tell(subscriber: Subscriber, changed: frozenset[str]) -> None:
         _logger.exception("a subscriber failed on a change of %s", ", ".join(sorted(changed)))
 
 
+def _checked_path(path: object) -> str:
+    try:
+        return Paths().check(path)[0] if isinstance(path, (str, os.PathLike)) else _no_path(path)
+    except (TypeError, ValueError):
+        return _no_path(path)
+
+
+def _no_path(found: object) -> NoReturn:
+    raise ConfigError(f"path: found {describe(found)}; allowed: the path of a YAML file")
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can have it."""
+    return dict(value) if isinstance(value, Mapping) else value
+
+
 def _option(name: str) -> Option[Any]:
     try:
         return OPTIONS[name]
@@ -364,6 +449,15 @@ def _checked(values: Mapping[str, Any], source: str) -> dict[str, Setting]:
     }
 
 
+def _files_of(path: Path | None) -> list[Path]:
+    if path is None:
+        return []
+    from otel_briefing._config_files import overlay_of  # noqa: PLC0415 (most have no file)
+
+    overlay = overlay_of(path, os.environ)
+    return [path, overlay] if overlay else [path]
+
+
 def _read_below(path: Path | None) -> dict[str, Setting]:
     """Return everything that files and environment set: what a reload may change."""
     settings: dict[str, Setting] = {}
@@ -373,3 +467,13 @@ def _read_below(path: Path | None) -> dict[str, Setting]:
         settings.update(read_files(path, os.environ, OPTIONS))
     settings.update(read_environment(os.environ, OPTIONS))
     return settings
+
+
+def _renew_locks() -> None:
+    # A lock that another thread held at the fork would never be released in the child.
+    for config in list(_configs):
+        config.__dict__["_lock"] = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)

@@ -40,7 +40,7 @@ def pre_instrument() -> None:
     if _sdk_disabled() or _switched_off():
         return
     with _lock:
-        _guarded(lambda: _open(_load_config(), _HOOK, fill=False))
+        _guarded(lambda: _enter(_load_config(), _HOOK, fill=False))
 
 
 def post_instrument() -> None:
@@ -55,23 +55,49 @@ def configure(**settings: Any) -> Pipeline | None:
     Empty provider slots are filled with the SDK's. Idempotent, safe from any thread. Settings that
     cannot be used raise ConfigError at the call; whatever else goes wrong is said on stderr.
     """
+    return start(None, **settings)
+
+
+def start(given: EnhancedLoggingConfig | None, /, **settings: Any) -> Pipeline | None:
+    """Do what `configure` does with a configuration of the program's own, if it is given."""
     with _lock:
-        running = _running()
-        unwanted = _switched_off() and not settings.get("enabled")
-        if running is None and (_sdk_disabled() or unwanted):
+        door = _running()
+        unwanted = given is None and _switched_off() and not settings.get("enabled")
+        if door is None and (_sdk_disabled() or unwanted):
             return None
-        config = running.pipeline.config if running else _guarded(_load_config)
+        config = door.pipeline.config if door else given or _guarded(_load_config)
         if config is None:
             return None
+        if given is not None:
+            config.follow(given)
         if settings:
             config.assign(**settings)
-        _guarded(lambda: _open(config, _CALL, fill=True))
+        _guarded(lambda: _enter(config, _CALL, fill=True))
+        return running()
+
+
+def running() -> Pipeline | None:
+    """Return the pipeline that watches this process, None without."""
+    with _lock:
         door = _running()
         return door.pipeline if door else None
 
 
+def restart() -> Pipeline | None:
+    """Stop, and start again as it was; what was learnt of components and patterns stays."""
+    with _lock:
+        _guarded(_reopen)
+        return running()
+
+
 def close() -> None:
-    """Stop the pipeline and take everything of ours out of the process again; for tests, mostly."""
+    """Stop the pipeline and take everything of ours out of the process again."""
+    with _lock:
+        _switches.forget()
+        _close_door()
+
+
+def _close_door() -> None:
     global _door
     with _lock:
         _restore_auto_instrumentation()
@@ -143,8 +169,57 @@ def _guarded(action: Callable[[], Any]) -> Any:
 def _running() -> _Door | None:
     """Return the open door, closing one whose pipeline has been stopped."""
     if _door is not None and _door.pipeline._stopped:
-        close()
+        _close_door()
     return _door
+
+
+class _Switches:
+    """The options that only a restart of ours applies; heeded also while we are switched off."""
+
+    names = frozenset({"enabled", "state_dir", "spool_enabled"})
+
+    def __init__(self) -> None:
+        self.config: EnhancedLoggingConfig | None = None
+        self.entries: dict[str, bool] = {}  # through which doors, and whether to fill slots
+        self.last: Pipeline | None = None
+        self._unsubscribe: Callable[[], None] = lambda: None
+
+    def heed(self, config: EnhancedLoggingConfig, entry: str, *, fill: bool) -> None:
+        if self.config is not config:
+            self.forget()
+            self.config = config
+            self._unsubscribe = config.subscribe(self._changed)
+        self.entries[entry] = fill
+
+    def forget(self) -> None:
+        self._unsubscribe()
+        self.__init__()  # type: ignore[misc]  # as at the start
+
+    def _changed(self, names: frozenset[str]) -> None:
+        if names & self.names:
+            with _lock:
+                _guarded(_reopen)
+
+
+_switches = _Switches()
+
+
+def _enter(config: EnhancedLoggingConfig, entry: str, *, fill: bool) -> None:
+    door = _running()
+    _switches.heed(door.pipeline.config if door else config, entry, fill=fill)
+    _open(config, entry, fill=fill)
+
+
+def _reopen() -> None:
+    """Close, and open again through the same doors where that is still wanted."""
+    door, config = _running(), _switches.config
+    if door is not None:
+        _switches.last = door.pipeline
+        _close_door()
+    if config is not None and config.enabled:
+        for entry, fill in _switches.entries.items():
+            _open(config, entry, fill=fill)
+        _switches.last = None
 
 
 def _open(config: EnhancedLoggingConfig, entry: str, *, fill: bool) -> None:
@@ -152,18 +227,18 @@ def _open(config: EnhancedLoggingConfig, entry: str, *, fill: bool) -> None:
     door = _running()
     if not config.enabled:
         if door is not None:
-            close()
+            _close_door()
         return
     if door is not None:
         door.enter(entry, fill_slots=fill)
         return
     from otel_briefing import pipeline  # noqa: PLC0415
 
-    _door = _Door(pipeline.start(config))
+    _door = _Door(pipeline.start(config, heir_of=_switches.last))
     try:
         _door.enter(entry, fill_slots=fill)
     except Exception:
-        close()
+        _close_door()
         raise
 
 
@@ -384,3 +459,13 @@ def _restore_auto_instrumentation() -> None:
         _quieted.logger.removeFilter(_quieted)
         _quieted = None
         os.environ.pop(_AUTO, None)
+
+
+def _renew_lock() -> None:
+    # A lock that another thread held at the fork would never be released in the child.
+    global _lock  # noqa: PLW0603
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)

@@ -9,10 +9,12 @@ import os
 import threading
 import time
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from otel_briefing import debugging, stack_traces
-from otel_briefing.briefing.status_tracker import SystemStatusTracker
+from otel_briefing._config_watch import LOOK_EVERY_S, ConfigWatch
+from otel_briefing.briefing.status_tracker import StatusChange, SystemStatusTracker
 from otel_briefing.engine import TICK_S, Engine
 from otel_briefing.events import FATAL, WARN, LogEvent
 from otel_briefing.issues.model import Ending
@@ -23,6 +25,7 @@ from otel_briefing.telemetry import child_exit, guard, processors, threads
 from otel_briefing.telemetry.adapt import Adapter, is_large
 from otel_briefing.telemetry.crashes import Crash, CrashHooks
 from otel_briefing.telemetry.intake import Intake
+from otel_briefing.telemetry.logger_levels import LoggerLevels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -50,6 +53,7 @@ WARM_UP_AFTER_NS = 2_000_000_000  # what start-up need not wait for is loaded th
 MEASURE_AFTER_NS = 5_000_000_000  # a program that ends sooner does not pay for it
 STOP_S = 3.0  # the longest that the end of the process waits for the last page
 MAX_SERVICES = 32  # names under which a process speaks, of which findings are tied to issues
+MAX_CHANGES = 1_000  # of components' status, that wait for a tick
 FORK_WAIT_S = 0.25  # longer than one of these takes
 _MEMORY_WATCH = ("tracemalloc", "otel_briefing.memory_watch")
 # What the analysis thread needs and start-up does not wait for, small steps first.
@@ -63,6 +67,8 @@ _MONITORING = (
     *("otel_briefing.telemetry.process_metrics", "otel_briefing.telemetry.metric_reader"),
     *("otel_briefing.performance.performance_monitor", "otel_briefing.vitals"),
 )
+_SIGNALS = ("otel_briefing.telemetry.component_signals",)
+_LIVE = ("logging_levels",)  # what a start applies as a change does
 _SEVERITIES = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": WARN, "ERROR": 17, "FATAL": FATAL}
 
 
@@ -75,6 +81,8 @@ class Pipeline:
 
     def __init__(self, config: EnhancedLoggingConfig) -> None:
         self.config = config
+        self.levels = LoggerLevels()
+        self._undo: list[Callable[[], object]] = [self.levels.undo]  # when it stops
         self.door: dict[str, str] = {}
         self.exporters: list[dict[str, Any]] = []
         self.batches: list[PriorityBatchLogRecordProcessor] = []  # ours, that export
@@ -96,6 +104,7 @@ class Pipeline:
         self._unwatched = 0  # children
         self._crashes = CrashHooks(self._on_crash)
         self._wire()
+        self._configured(frozenset(_LIVE))
 
     def _wire(self, *, family: str = "", hub: bool = True) -> None:
         """Make everything that belongs to this very process; done again in a forked child.
@@ -121,6 +130,11 @@ class Pipeline:
         self._services = {self.run.service}  # a provider of the program's may name another
         self._warm = False
         self._memory_watch: MemoryWatch | None = None
+        self._live, self._live_wanted = threads.Flag(), False
+        self._watch, self._look_at = ConfigWatch(config), 0.0
+        self._packs_changed = self._reported = False
+        self._changes: deque[tuple[int, StatusChange]] = deque()
+        self._untold = 0
         self._engine = Engine(
             self._intake,
             Adapter(self.run.service).event,
@@ -136,6 +150,10 @@ class Pipeline:
         self._crashes.install()
         self._crashes.install_sigterm(self._flush_before_sigterm)
         self._engine.start()
+        self._undo += [
+            self.config.subscribe(self._configured),
+            self.tracker.subscribe(self._on_status),
+        ]
         atexit.register(self._at_exit)
         child_exit.register_now(self, Pipeline.end_child)
         if hasattr(os, "register_at_fork"):
@@ -146,6 +164,12 @@ class Pipeline:
                 after_in_parent=fork.after_in_parent,
                 after_in_child=fork.after_in_child,
             )
+
+    def inherit(self, old: Pipeline) -> None:
+        """Go on with what one that has stopped knew of components and patterns."""
+        self.tracker, self._analyzer = old.tracker, old._analyzer
+        if self._analyzer is not None:
+            self._analyzer.min_severity = self.min_severity
 
     # What the door asks for.
 
@@ -187,8 +211,50 @@ class Pipeline:
             spool.limit(**_limits(config))
             spooling.sync_every(config.spool_fsync_ms)
 
-        config.subscribe(adjust)
+        self._undo.append(config.subscribe(adjust))
         return spooling
+
+    def _configured(self, changed: frozenset[str]) -> None:
+        """Apply what is not looked up at each use; called on the thread that changed it."""
+        config = self.config
+        if "analysis_min_severity" in changed:
+            self.min_severity = _SEVERITIES[config.analysis_min_severity]
+            if self._analyzer is not None:
+                self._analyzer.min_severity = self.min_severity
+        if "analysis_queue_size" in changed:
+            self._intake.hold(config.analysis_queue_size)
+        if self._store is not None and changed & {"max_issues", "resolve_after_s"}:
+            self._store.limit(config.max_issues, config.resolve_after_s)
+        if "logging_levels" in changed:
+            self.levels.configure(config.logging_levels)
+        if "pattern_packs" in changed:
+            self._packs_changed = True  # compiling them is for the analysis thread
+
+    def _on_status(self, change: StatusChange) -> None:
+        """Take a change on whichever thread; it is told on ours, within a tick."""
+        if len(self._changes) >= MAX_CHANGES:
+            self._untold += 1
+            return
+        self._changes.append((time.time_ns(), change))
+        if change.source == "reported":
+            self._reported = True  # the page says it
+            self._intake.wake()
+
+    def _tell_changes(self) -> None:
+        if not self._changes:
+            return
+        self._load(_SIGNALS)
+        from otel_briefing.telemetry import component_signals  # noqa: PLC0415
+
+        component_signals.offer_gauge_once(_live_statuses)
+        while self._changes:
+            component_signals.emit_change(*self._changes.popleft())
+
+    def make_live(self, timeout_s: float = STOP_S) -> bool:
+        """Have everything made that speaks of this process; false when that takes too long."""
+        self._live_wanted = True
+        self._intake.wake()
+        return self._live.wait(timeout_s)
 
     def accounts(self) -> list[Account]:
         """Return where the log records are that our batch processors took."""
@@ -325,6 +391,8 @@ class Pipeline:
         new = deltas is not None and (
             deltas.changed or any(tally.count for tally in deltas.issues.values())
         )
+        reported, self._reported = self._reported, False
+        new = new or reported
         found = self._attachments is not None and self._attachments.waiting
         if self._store is None and not (new or self._warm or found):
             if deltas is not None:
@@ -337,7 +405,7 @@ class Pipeline:
             if len(self._services) < MAX_SERVICES:
                 self._services.update(tally.facts.service for tally in deltas.issues.values())
             self.store.apply(deltas)
-        changed = self.store.sync(urgent=new)
+        changed = self.store.sync(urgent=new) or reported
         return self._attach_findings(news=changed or new) or changed
 
     def due(self, changed: bool) -> bool:
@@ -349,10 +417,19 @@ class Pipeline:
 
     def _on_tick(self) -> None:
         self._crashes.tick()
-        if not self._warm and time.time_ns() - self.run.started_ns > WARM_UP_AFTER_NS:
+        self._tell_changes()
+        if (now := time.monotonic()) >= self._look_at:
+            self._look_at = now + LOOK_EVERY_S
+            self._watch.look()
+        if self._packs_changed and self._analyzer is not None:
+            self._packs_changed = False
+            self._analyzer.use_packs(self.config.pattern_packs)
+        old = time.time_ns() - self.run.started_ns > WARM_UP_AFTER_NS
+        if not self._warm and (old or self._live_wanted):
             self._engine.warm_up()
             self.publisher.make_live(self.analyzer)
             self._warm = True
+            self._live.set()
         if self._warm and self.config.performance_monitoring_enabled:
             with guard.guarded(__name__):
                 if self._vitals is None:
@@ -438,6 +515,8 @@ class Pipeline:
             drops["internal errors swallowed"] = guard.swallowed.total
         if self._attachments is not None and self._attachments.refused:
             drops["findings of debugging tools"] = self._attachments.refused
+        if self._untold:
+            drops["events of components' status"] = self._untold
         if self._unwatched:
             drops["all of children that were forked while we were being loaded"] = self._unwatched
         suppressed = sum(handler.suppressed for handler in self._handlers)
@@ -468,6 +547,8 @@ class Pipeline:
 
     def _not_known(self) -> list[str]:
         said: list[str] = []
+        if error := self._watch.last_error:
+            said.append(f"The configuration file cannot be used, the last good one is:\n{error}")
         if self._analyzer is not None:
             trouble = self._analyzer.pipeline_trouble.most_common(3)
             said += [
@@ -545,6 +626,11 @@ class Pipeline:
                     self._vitals.stop()
                 other = said is not None and said[1:] != (self._ending or said)[1:]
                 self._engine.finish(STOP_S, news=other or self._under_way)
+            for undo in self._undo:
+                with guard.guarded(__name__):
+                    undo()
+            if self._publisher is not None:
+                self._publisher.give_way()
             self._stopped = True
             self._crashes.remember_interrupt()
             self._crashes.uninstall()
@@ -586,6 +672,7 @@ class Pipeline:
             return
         if self._hub is not None:
             self._hub.after_fork_in_child()
+        self.levels.after_fork()
         self._wire(family=self.run.family, hub=held)
         self._engine.start()
         self._stopped = False
@@ -672,12 +759,24 @@ def _forget(stopped: Pipeline) -> None:
         _current = None
 
 
-def start(config: EnhancedLoggingConfig) -> Pipeline:
-    """Start the process's one pipeline, or return it if it runs."""
+def _live_statuses() -> dict[str, str]:
+    """Return the status by component of the running system, nothing without one."""
+    running = _current
+    components = running.tracker.components if running else {}
+    return {name: component.status for name, component in components.items()}
+
+
+def start(config: EnhancedLoggingConfig, *, heir_of: Pipeline | None = None) -> Pipeline:
+    """Start the process's one pipeline, or return it if it runs.
+
+    As `heir_of` one that has stopped it keeps that one's tracker and analyzer.
+    """
     global _current  # noqa: PLW0603  # one a process, by design
     with _starting:
         if _current is None:
             _current = Pipeline(config)
+            if heir_of is not None:
+                _current.inherit(heir_of)
             _current.start()
             processors.live_sink = current
             debugging.live_keeper = current

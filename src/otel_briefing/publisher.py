@@ -18,7 +18,7 @@ from otel_briefing.briefing.service import live
 from otel_briefing.briefing.writer import PageWriter
 from otel_briefing.events import by_level
 from otel_briefing.exceptions import StateError
-from otel_briefing.issues.model import VANISHED, IssueState, Snapshot, Traffic
+from otel_briefing.issues.model import VANISHED, Component, IssueState, Snapshot, Traffic
 from otel_briefing.language import phrase
 from otel_briefing.state import folder
 from otel_briefing.state.surroundings import Surroundings
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from otel_briefing.briefing.status_tracker import SystemStatusTracker
+    from otel_briefing.briefing.status_tracker import ComponentStatus, SystemStatusTracker
     from otel_briefing.config import EnhancedLoggingConfig
     from otel_briefing.issues.model import ProcessRun, SystemIssue
     from otel_briefing.state.roster import Member
@@ -40,6 +40,7 @@ NO_SPANS_AFTER_NS = 10_000_000_000  # a program that ran shorter may have had no
 ADOPTED_AFTER_NS = 5_000_000_000  # by then another process has what a dead one left
 ENDED_SHOWN_NS = 300_000_000_000  # for so long the end of one process among others is shown
 _NAMED = 3  # of the processes that say the same
+NEXT_STEPS = 5  # of a component
 _DISTRIBUTIONS = (
     "otel-briefing",
     "opentelemetry-sdk",
@@ -70,7 +71,7 @@ class PagePublisher:
         self._folder, self._root = place
         self._title = title or self._root.name or "app"
         self._configured(frozenset())
-        config.subscribe(self._configured)
+        self.unsubscribe = config.subscribe(self._configured)
         self._started = time.monotonic()
         self._number = 0
         self._writer: PageWriter | None = None
@@ -83,6 +84,12 @@ class PagePublisher:
     def make_live(self, analyzer: Any) -> None:
         """Let `LLMBriefingService` speak of this process."""
         live.tracker, live.analyzer, live.snapshot = self._tracker, analyzer, self.snapshot
+
+    def give_way(self) -> None:
+        """Let nobody speak of this process any more."""
+        self.unsubscribe()
+        if live.tracker is self._tracker:
+            live.clear()
 
     def _configured(self, _: frozenset[str]) -> None:
         self._clock = RenderClock(
@@ -155,7 +162,8 @@ class PagePublisher:
         now_ns = time.time_ns()
         picture = self._store.picture(now_ns)
         mine = self._facts()
-        self._tracker.update_from(picture.components)
+        self._tracker.update_from(picture.components, _next_steps(picture.issues))
+        components = _with_reported(picture.components, self._tracker.reported())
         attached = self._findings.by_issue()
         for issue in picture.issues:
             issue.findings = attached.get(issue.id, ())
@@ -170,7 +178,7 @@ class PagePublisher:
             root=str(self._root),
             issues=picture.issues,
             operations=picture.operations,
-            components=picture.components,
+            components=components,
             traffic=_traffic([facts for _, facts in told], run, now_ns),
             moments=picture.moments,
             other_runs=others,
@@ -294,6 +302,33 @@ def _by(processes: list[ProcessRun], sentence: str) -> str:
     names = ", ".join(f"{p.service} pid {p.pid}" for p in processes[:_NAMED])
     more = f" (+{len(processes) - _NAMED})" if len(processes) > _NAMED else ""
     return f"{names}{more}: {sentence}"
+
+
+def _next_steps(issues: Iterable[SystemIssue]) -> dict[str, list[str]]:
+    """Return what to check next for each component, the most urgent issue's first."""
+    found: dict[str, list[str]] = {}
+    for issue in issues:
+        if issue.state is IssueState.RESOLVED:
+            continue
+        for name in issue.affected_components:
+            steps = found.setdefault(name, [])
+            new = [step for step in issue.suggested_actions if step not in steps]
+            steps += new[: NEXT_STEPS - len(steps)]
+    return found
+
+
+def _with_reported(
+    derived: Iterable[Component], reported: Mapping[str, ComponentStatus]
+) -> list[Component]:
+    """Let what the program itself reports count beside, or instead of, what telemetry says."""
+    found = {component.name: component for component in derived}
+    for name, said in reported.items():
+        known = found.get(name)
+        seen_ns = int(said.last_updated.timestamp() * 1e9)
+        last_ns = max(known.last_seen_ns, seen_ns) if known else seen_ns
+        count = max(known.issue_count, said.issue_count) if known else said.issue_count
+        found[name] = Component(name, said.status, said.details, last_ns, count)
+    return list(found.values())
 
 
 def _delivery_of(process: ProcessRun, facts: Mapping[str, Any], last_ns: int) -> list[str]:

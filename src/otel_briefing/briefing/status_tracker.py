@@ -9,18 +9,20 @@ import threading
 import time
 import weakref
 from collections import Counter, OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from otel_briefing.issues.model import Component
 
 STATUSES = ("OK", "WARNING", "ERROR", "LIMITED")
 CAPACITY = 1_000
-BY_HAND_WINS_S = 300.0
+SEVERITY = MappingProxyType({"OK": 0, "LIMITED": 1, "WARNING": 2, "ERROR": 3})
+REPORT_COUNTS_S = 300.0
 _NAME_CHARS = 200
 _DETAILS_CHARS = 8_000
 _METRICS = 200
@@ -41,6 +43,25 @@ class ComponentStatus:
     resolution_suggestions: list[str] = field(default_factory=list)
 
 
+class StatusChange(NamedTuple):
+    """One component that is now in another status; `before` is "" for one that was not known."""
+
+    component: str
+    before: str
+    status: str
+    details: str
+    source: str  # `reported` by hand or `derived` from telemetry
+
+
+class _Statement(NamedTuple):
+    """What one source says of a component, and since when it says this status (monotonic)."""
+
+    status: str
+    details: str
+    since: float
+    at: float
+
+
 def health_of(statuses: Iterable[str]) -> str:
     """Sum up component statuses as OK, WARNING, ERROR or CRITICAL.
 
@@ -58,7 +79,9 @@ def health_of(statuses: Iterable[str]) -> str:
 class SystemStatusTracker:
     """Hold the status of at most 1,000 components; the one updated longest ago gives way.
 
-    Safe for any thread. A status set by hand wins over a derived one for five minutes.
+    Two sources speak of a component: who reports it by hand, and telemetry. What was reported
+    counts for five minutes after it was said; then what telemetry derives counts again. Sooner
+    only when telemetry finds a worse status after the report was made. Safe for any thread.
     `given_way` counts components that were forgotten for lack of room.
     """
 
@@ -67,7 +90,9 @@ class SystemStatusTracker:
         self._monotonic = monotonic
         self._renew_lock()
         self._components: OrderedDict[str, ComponentStatus] = OrderedDict()
-        self._by_hand: dict[str, float] = {}
+        self._reported: dict[str, _Statement] = {}
+        self._derived: dict[str, _Statement] = {}
+        self._subscribers: list[Callable[[StatusChange], None]] = []
         _trackers.add(self)
 
     def update_component_status(
@@ -81,27 +106,30 @@ class SystemStatusTracker:
 
         Raises:
             ValueError: the status is none of OK, WARNING, ERROR, LIMITED, or the name is empty.
+            TypeError: `metrics` is no mapping.
         """
-        if status not in STATUSES:
+        if not isinstance(status, str) or status not in STATUSES:
             raise ValueError(f"status {status!r} is unknown; allowed: {', '.join(STATUSES)}")
         if not isinstance(component_name, str) or not component_name.strip():
             raise ValueError(f"component_name {component_name!r} must be a non-empty string")
+        if metrics is not None and not isinstance(metrics, Mapping):
+            raise TypeError(f"metrics: found {type(metrics).__name__}; allowed: a mapping or None")
         name, now = component_name[:_NAME_CHARS], datetime.datetime.now()  # noqa: DTZ005
+        text = str(details)[:_DETAILS_CHARS]
         with self._lock:
             before = self._components.get(name)
             merged = {**(before.metrics if before else {}), **(metrics or {})}
-            self._put(
-                name,
-                ComponentStatus(
-                    status=status,
-                    details=str(details)[:_DETAILS_CHARS],
-                    last_updated=now,
-                    metrics=dict(list(merged.items())[-_METRICS:]),
-                    issue_count=(before.issue_count if before else 0) + (status != "OK"),
-                    resolution_suggestions=list(before.resolution_suggestions) if before else [],
-                ),
+            _say(self._reported, name, status, text, self._monotonic())
+            after = ComponentStatus(
+                status=status,
+                details=text,
+                last_updated=now,
+                metrics=dict(list(merged.items())[-_METRICS:]),
+                issue_count=(before.issue_count if before else 0) + (status != "OK"),
+                resolution_suggestions=list(before.resolution_suggestions) if before else [],
             )
-            self._by_hand[name] = self._monotonic()
+            self._put(name, after)
+        self._tell(name, before, after, "reported")
 
     def update_from(
         self,
@@ -111,30 +139,59 @@ class SystemStatusTracker:
         """Take over what telemetry derives; `suggestions` maps a component's name to next steps."""
         now = datetime.datetime.now()  # noqa: DTZ005 - the guide's clock: naive local
         for component in components:
-            name = component.name[:_NAME_CHARS]
-            if not name:
-                continue
+            if component.name:
+                self._derive(component, now, list((suggestions or {}).get(component.name, ())))
+
+    def _derive(self, component: Component, now: datetime.datetime, next_steps: list[str]) -> None:
+        name = component.name[:_NAME_CHARS]
+        status = component.status if component.status in STATUSES else "WARNING"
+        details = component.details[:_DETAILS_CHARS]
+        with self._lock:
+            before = self._components.get(name)
+            _say(self._derived, name, status, details, self._monotonic())
+            if before is not None and self._report_counts(name):
+                if next_steps:
+                    before.resolution_suggestions = next_steps
+                return
+            after = ComponentStatus(
+                status=status,
+                details=details,
+                last_updated=now,
+                metrics=dict(before.metrics) if before else {},
+                issue_count=component.issue_count,
+                resolution_suggestions=next_steps,
+            )
+            self._reported.pop(name, None)  # overruled, or it has had its time
+            self._put(name, after)
+        self._tell(name, before, after, "derived")
+
+    def reported(self) -> dict[str, ComponentStatus]:
+        """Return the components whose status is one that was set by hand."""
+        with self._lock:
+            return {name: self._components[name] for name in self._reported}
+
+    def subscribe(self, callback: Callable[[StatusChange], None]) -> Callable[[], None]:
+        """Call `callback` after each change of a component's status, on the thread of the change.
+
+        Return a function that ends it. What it raises reaches whoever made the change.
+        """
+        if not callable(callback):
+            raise TypeError(f"callback: found {type(callback).__name__}; allowed: a function")
+        with self._lock:
+            self._subscribers = [*self._subscribers, callback]
+
+        def unsubscribe() -> None:
             with self._lock:
-                before = self._components.get(name)
-                said = list((suggestions or {}).get(component.name, ()))
-                if before is not None and self._held_by_hand(name):
-                    if said:
-                        before.resolution_suggestions = said
-                    continue
-                self._put(
-                    name,
-                    ComponentStatus(
-                        status=component.status if component.status in STATUSES else "WARNING",
-                        details=component.details[:_DETAILS_CHARS],
-                        last_updated=now,
-                        metrics=dict(before.metrics) if before else {},
-                        issue_count=component.issue_count,
-                        resolution_suggestions=said,
-                    ),
-                )
+                self._subscribers = [each for each in self._subscribers if each is not callback]
+
+        return unsubscribe
 
     def get_component_status(self, component_name: str) -> ComponentStatus | None:
         """Return what is known of a component, or None."""
+        if not isinstance(component_name, str):
+            raise TypeError(
+                f"component_name: found {type(component_name).__name__}; allowed: a string"
+            )
         with self._lock:
             return self._components.get(component_name[:_NAME_CHARS])
 
@@ -154,21 +211,37 @@ class SystemStatusTracker:
         self._components.move_to_end(name)
         while len(self._components) > CAPACITY:
             gone, _ = self._components.popitem(last=False)
-            self._by_hand.pop(gone, None)
+            self._reported.pop(gone, None)
+            self._derived.pop(gone, None)
             self.given_way += 1
 
-    def _held_by_hand(self, name: str) -> bool:
-        since = self._by_hand.get(name)
-        if since is None:
+    def _report_counts(self, name: str) -> bool:
+        """Tell whether what was reported by hand wins over what telemetry says."""
+        reported, derived = self._reported.get(name), self._derived[name]
+        if reported is None or self._monotonic() - reported.at >= REPORT_COUNTS_S:
             return False
-        if self._monotonic() - since < BY_HAND_WINS_S:
-            return True
-        del self._by_hand[name]
-        return False
+        worse = SEVERITY[derived.status] > SEVERITY[reported.status]
+        return not (worse and derived.since > reported.at)
+
+    def _tell(
+        self, name: str, before: ComponentStatus | None, after: ComponentStatus, source: str
+    ) -> None:
+        if before is not None and before.status == after.status:
+            return
+        said = before.status if before else ""
+        change = StatusChange(name, said, after.status, after.details, source)
+        for subscriber in self._subscribers:
+            subscriber(change)
 
     def _renew_lock(self) -> None:
         # Re-entrant: a signal handler may report a status while this thread is inside.
         self._lock = threading.RLock()
+
+
+def _say(said: dict[str, _Statement], name: str, status: str, details: str, now: float) -> None:
+    before = said.get(name)
+    since = before.since if before is not None and before.status == status else now
+    said[name] = _Statement(status, details, since, now)
 
 
 def _renew_locks() -> None:

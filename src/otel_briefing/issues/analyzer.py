@@ -77,7 +77,8 @@ class IssueAnalyzer:
             if isinstance(patterns, PatternTable)
             else PatternTable(patterns, paths=tuple(pattern_packs))
         )
-        self._min_severity = min_severity
+        self.min_severity = min_severity  # of records that are looked at; may be assigned
+        self._uses_packs = True
         self._traces = TraceMemory()
         self._miner = miner or TemplateMiner()
         self._places: OrderedDict[tuple[str, int], set[str]] = OrderedDict()
@@ -104,7 +105,7 @@ class IssueAnalyzer:
     def ISSUE_PATTERNS(self, patterns: Mapping[str, Mapping[str, Any]]) -> None:  # noqa: N802
         table = PatternTable([])
         table.update(patterns)
-        self._table = table
+        self._table, self._uses_packs = table, False
 
     def add_detection_pattern(  # noqa: PLR0917  # the contract's signature
         self,
@@ -168,6 +169,19 @@ class IssueAnalyzer:
             phrase("findings beyond 1,000 at a time"): self._findings_lost,
         }
         return {what: count for what, count in lost.items() if count}
+
+    def use_packs(self, paths: Sequence[str]) -> None:
+        """Read other packs in the place of those given before; patterns added since stay.
+
+        Where `ISSUE_PATTERNS` was assigned to as a whole, no packs are in use.
+        """
+        if not self._uses_packs:
+            return
+        added = {name: dict(self._table[name]) for name in self._table.added}
+        table = PatternTable(paths=tuple(paths))
+        table.update(added)
+        table.match("", WARN)  # compiled here, before the analysis thread meets it
+        self._table = table
 
     def warm_up(self) -> None:
         """Load and compile the patterns now, not at the first failure."""
@@ -244,7 +258,7 @@ class IssueAnalyzer:
 
     def _matters(self, event: LogEvent) -> bool:
         """Below the threshold only what a pattern asks to see matters."""
-        if event.severity >= self._min_severity or event.uncaught:
+        if event.severity >= self.min_severity or event.uncaught:
             return True
         return self._match(event.site, event.body, event.severity) is not None
 
@@ -262,6 +276,11 @@ class IssueAnalyzer:
         return known or self._traces.raised_by_span(event.site, event.time_ns)
 
     def _log_facts(self, event: LogEvent) -> IssueFacts:
+        facts = self._facts_of_log(event)
+        facts.component = event.attributes.get("briefing.component", "")
+        return facts
+
+    def _facts_of_log(self, event: LogEvent) -> IssueFacts:
         pattern = self._match(event.site, event.body, event.severity)
         if event.site is None:
             return describe.log_facts(

@@ -77,7 +77,9 @@ def to_issue(  # noqa: PLR0917  # one place calls it with all
         description=tally.messages[-1] if tally.messages else facts.title,
         priority=facts.priority,
         category=facts.category,
-        affected_components=sorted({facts.service, *(i.service for i in impacts)} - {""}),
+        affected_components=sorted(
+            {facts.service, facts.component, *(i.service for i in impacts)} - {""}
+        ),
         suggested_actions=list(facts.checks),
         estimated_time=facts.estimated_time,
         detection_time=first_seen,

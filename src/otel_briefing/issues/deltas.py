@@ -52,6 +52,7 @@ class IssueFacts:
     cause: str = ""  # the fingerprint of the issue that brings this one about
     readings: tuple[Reading, ...] = ()
     peer: str = ""  # whom the call that failed went to
+    component: str = ""  # the part of the program that said it was at work
 
     def learn(self, later: IssueFacts) -> None:
         """Let later facts fill what was missing; a deeper stack tells more."""
@@ -64,6 +65,7 @@ class IssueFacts:
         self.cause = later.cause or self.cause
         self.readings = later.readings or self.readings
         self.peer = later.peer or self.peer
+        self.component = later.component or self.component
         if later.category == self.category and self.category in _MEASURED:
             self.title, self.priority = later.title, later.priority
             self.checks = later.checks or self.checks

@@ -36,6 +36,7 @@ class PatternTable(MutableMapping[str, Mapping[str, Any]]):
         if patterns is not None:
             self._patterns = {pattern.name: pattern for pattern in patterns}
         self._set: PatternSet | None = None
+        self.added: set[str] = set()  # names that were assigned to
         self.refused = ""  # why the user's packs are not in use
 
     def _loaded(self) -> dict[str, Pattern]:
@@ -78,11 +79,13 @@ class PatternTable(MutableMapping[str, Mapping[str, Any]]):
         pattern = _checked(name, value)
         PatternSet([pattern])  # refuses what cannot be compiled, before anything changes
         self._patterns = {**self._loaded(), name: pattern}
+        self.added.add(name)
         self._set = None
 
     def __delitem__(self, name: str) -> None:
         patterns = dict(self._loaded())
         del patterns[name]
+        self.added.discard(name)
         self._patterns = patterns
         self._set = None
 

@@ -31,6 +31,7 @@ def issue_to_json(tally: IssueTally) -> str:
                 *(facts.cause, [_reading(reading) for reading in facts.readings]),
             ],
             "peer": facts.peer,
+            "component": facts.component,
             "count": tally.count,
             "first": tally.first_ns,
             "last": tally.last_ns,
@@ -70,6 +71,7 @@ def issue_from_json(text: str) -> IssueTally:
         cause=cause,
         readings=tuple(map(_read_reading, readings)),
         peer=data.get("peer", ""),
+        component=data.get("component", ""),
     )
     return IssueTally(
         facts,

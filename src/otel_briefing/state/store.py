@@ -92,8 +92,7 @@ class SharedStore:
         self._told_facts = ""
         self._made_of: Circumstances | None = None
         self._told_made_of = False
-        self._max_issues = max_issues
-        self._quiet_ns = int(resolve_after_s * SECOND)
+        self.limit(max_issues, resolve_after_s)
         self._pending = Deltas()
         self._dropped: Counter[str] = Counter()
         self._crowded = False  # the hub had no room for the last transaction
@@ -110,6 +109,11 @@ class SharedStore:
         self._hub_dropped: dict[str, int] = {}
         self._rev = -1
         self._data_version = -1
+
+    def limit(self, max_issues: int, resolve_after_s: float) -> None:
+        """Keep so many issues, and call one resolved after so long, from now on."""
+        self._max_issues = max_issues
+        self._quiet_ns = int(resolve_after_s * SECOND)
 
     def set_circumstances(self, made_of: Circumstances) -> None:
         """Say what this run is made of, once that is known."""

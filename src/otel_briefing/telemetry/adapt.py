@@ -11,8 +11,17 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.trace import StatusCode
 
 from otel_briefing import stack_traces
-from otel_briefing.events import Event, FailureSite, Frame, LogEvent, Raised, SpanEvent
+from otel_briefing.events import (
+    NO_ATTRIBUTES,
+    Event,
+    FailureSite,
+    Frame,
+    LogEvent,
+    Raised,
+    SpanEvent,
+)
 from otel_briefing.telemetry.fast_record import BriefingLogRecord
+from otel_briefing.telemetry.log_context import COMPONENT, MAX_CHARS
 from otel_briefing.telemetry.priority import severity_of
 
 if TYPE_CHECKING:
@@ -71,6 +80,7 @@ class Adapter:
             trace_id=f"{record.trace_id:032x}" if record.trace_id else "",
             span_id=f"{record.span_id:016x}" if record.span_id else "",
             source=source,
+            attributes=_context_of(attributes),
         )
 
     def span_event(self, span: ReadableSpan, stack: list[tuple[str, str, int]] | None) -> SpanEvent:
@@ -150,6 +160,12 @@ def _size(value: Any) -> int:
         parts = value.values() if isinstance(value, dict) else value
         return sum(len(part) if isinstance(part, (str, bytes)) else 8 for part in parts)
     return 8
+
+
+def _context_of(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a record says of the work that it was logged in."""
+    component = attributes.get(COMPONENT)
+    return {COMPONENT: str(component)[:MAX_CHARS]} if component else NO_ATTRIBUTES
 
 
 def _text(body: Any) -> str:

@@ -24,7 +24,7 @@ from opentelemetry.sdk._logs import Logger as SDKLogger
 from opentelemetry.sdk._logs import LoggingHandler as SDKLoggingHandler
 from opentelemetry.sdk._logs import LogRecordLimits
 
-from otel_briefing.telemetry import guard
+from otel_briefing.telemetry import guard, log_context
 from otel_briefing.telemetry.behind_root import attach, detach, reaches_root
 from otel_briefing.telemetry.fast_record import BriefingLogRecord, Builder, is_plain
 from otel_briefing.telemetry.stack_text import format_exception
@@ -193,6 +193,8 @@ class BriefingLoggingHandler(LoggingHandler):
         if not record.__dict__.keys() <= _OWN_KEYS:
             attributes, event_name = _extras(record)
             plain = is_plain(attributes)
+        if (said := log_context.current.get()) is not None:
+            attributes = {**said, **attributes}  # what the call itself says wins
         path, function, line = record.pathname, record.funcName, record.lineno
         if self._log_code_attributes:
             attributes["code.file.path"] = path

@@ -23,6 +23,10 @@ class Intake:
         # The C queue: `queue.SimpleQueue` may be gevent's, and the reader is a real thread.
         self._wakeup = Wakeup(SimpleQueue)
 
+    def hold(self, capacity: int) -> None:
+        """Let `capacity` items wait from now on."""
+        self._lanes.capacity = capacity
+
     def put(self, item: Any, priority: int) -> None:
         """Append `item`; priority 1 (sheds first) to 5."""
         self._lanes.put(item, priority)

@@ -29,7 +29,7 @@ class Lanes(Generic[T]):
     """
 
     def __init__(self, capacity: int, on_dropped: Callable[[T], None] | None = None) -> None:
-        self._capacity = capacity
+        self.capacity = capacity  # may be assigned: the next `put` makes room
         self._on_dropped = on_dropped
         self._lanes: tuple[deque[tuple[int, T]], ...] = tuple(deque() for _ in range(HIGHEST + 1))
         self._arrivals = itertools.count()
@@ -48,9 +48,9 @@ class Lanes(Generic[T]):
         """Append `item` to the lane of `priority` (1 to 5); return how many wait now."""
         self._lanes[priority].append((next(self._arrivals), item))
         waiting = sum(map(len, self._lanes))
-        if waiting > self._capacity:
+        if waiting > self.capacity:
             self._evict()
-            return self._capacity
+            return self.capacity
         return waiting
 
     def take(self, limit: int) -> list[T]:
@@ -99,7 +99,7 @@ class Lanes(Generic[T]):
 
     def _evict(self) -> None:
         with self._evicting:
-            while len(self) > self._capacity:
+            while len(self) > self.capacity:
                 for priority, lane in enumerate(self._lanes):
                     if lane:
                         try:

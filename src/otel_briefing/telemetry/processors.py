@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _MAX_DEPTH = 48
 _SLOW_NS = 100_000_000  # a call that took so long is worth the microseconds that its stack costs
+STATUS_CHANGE = "briefing.component.status_change"  # the event of telemetry.component_signals
 _PLAIN = 2  # the priority of a span that did not fail
 
 
@@ -75,7 +76,6 @@ class IssueLogProcessor(LogRecordProcessor):
 
     def __init__(self, sink: Sink | None = None) -> None:
         self._sink = _sink_or_live(sink)
-        self._min_severity = self._sink.min_severity
         self.forget()
 
     def forget(self) -> None:
@@ -86,9 +86,11 @@ class IssueLogProcessor(LogRecordProcessor):
         """Append a record that may matter; count the others."""
         try:
             record = log_record.log_record
+            if record.event_name == STATUS_CHANGE:
+                return  # a conclusion of ours: it must not become evidence for itself
             severity = severity_of(record.severity_number)
             self.seen.add(severity)
-            if severity < self._min_severity or guard.is_ours():
+            if severity < self._sink.min_severity or guard.is_ours():
                 return
             item: Any = (log_record, id(self))
             if is_large(record):
