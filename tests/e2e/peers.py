@@ -230,8 +230,9 @@ class Collector:
         return self.output.read_text(encoding="utf-8", errors="replace")
 
     def logs(self) -> list[dict[str, str]]:
-        """Body, service, trace and span id of every log record that arrived."""
-        return self._items("ResourceLog", r"Body: Str\((.*?)\)$", trace=True)
+        """Body, service, trace and span id of what the program logged, as it arrived."""
+        found = self._items("ResourceLog", r"Body: Str\((.*?)\)$", trace=True)
+        return [log for log in found if " → " not in log["name"]]  # a component's new status
 
     def spans(self) -> list[dict[str, str]]:
         """Name, service, trace and span id of every span that arrived."""
