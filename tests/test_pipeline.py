@@ -71,32 +71,3 @@ def test_a_child_that_cannot_be_watched_is_counted(pipeline):
     assert held[0] is False
     drops = pipeline._facts()["drops"]
     assert drops["all of children that were forked while we were being loaded"] == 1
-
-
-def tick_often(pipeline):
-    """What is loaded for it comes a step a tick."""
-    for _ in range(20):
-        pipeline._on_tick()
-
-
-@pytest.mark.parametrize("enabled", [True, False])
-def test_memory_is_watched_unless_monitoring_is_off(pipeline, enabled):
-    """Only once start-up is over; switched on and off while the program runs."""
-    pipeline.config.performance_monitoring_enabled = enabled
-    pipeline._on_tick()
-    assert pipeline._memory_watch is None
-    pipeline.run = pipeline.run._replace(started_ns=0)
-    tick_often(pipeline)
-    assert enabled == (pipeline._memory_watch is not None)
-
-
-def test_a_forked_child_watches_its_own_memory(pipeline):
-    """What its parent had sampled says nothing of it."""
-    pipeline.run = pipeline.run._replace(started_ns=0)
-    tick_often(pipeline)
-    parents = pipeline._memory_watch
-    pipeline._wire(family=pipeline.run.family)
-    assert pipeline._memory_watch is None
-    pipeline.run = pipeline.run._replace(started_ns=0)
-    tick_often(pipeline)
-    assert pipeline._memory_watch not in {None, parents}

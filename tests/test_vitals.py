@@ -4,15 +4,19 @@
 import json
 import re
 import time
+from pathlib import Path
 
 import pytest
 
+from otel_briefing import memory_watch
+from otel_briefing._pipeline_measuring import STEPS, Measuring
 from otel_briefing.config import EnhancedLoggingConfig
 from otel_briefing.performance.briefing_reader import BriefingMetricReader
 from otel_briefing.performance.finding import Finding, live
 from otel_briefing.performance.performance_monitor import PerformanceMonitor
-from otel_briefing.pipeline import _MONITORING, Pipeline
+from otel_briefing.pipeline import Pipeline
 from otel_briefing.publisher import _performance
+from otel_briefing.state.this_run import describe
 from otel_briefing.telemetry import threads
 from otel_briefing.vitals import facts_of
 
@@ -29,8 +33,7 @@ def pipeline(config):
     """Wired but not started: no thread, no hook."""
     made = Pipeline(config)
     yield made
-    if made._vitals is not None:
-        made._vitals.stop()
+    made.measuring.stop()
 
 
 def page(tmp_path):
@@ -39,7 +42,6 @@ def page(tmp_path):
 
 def test_nothing_is_made_before_it_is_asked_for(pipeline):
     """A short program does not pay for it."""
-    assert pipeline._vitals is None
     assert "vitals" not in pipeline._facts()
     assert pipeline.monitor is pipeline.monitor
     assert pipeline.monitor.is_monitoring
@@ -56,7 +58,7 @@ def test_it_does_as_the_configuration_says(pipeline, config):
     assert {} == pipeline._facts()["vitals"]
     config.performance_monitoring_enabled = True
     assert (True, True) == (monitor.is_monitoring, optimizer.get_memory_stats()["is_monitoring"])
-    pipeline.vitals.stop()
+    pipeline.measuring.vitals.stop()
     assert (False, None) == (monitor.is_monitoring, live.report)
 
 
@@ -73,7 +75,7 @@ def test_what_it_finds_is_an_issue_on_the_page(pipeline, tmp_path):
         "more workers",
         stack,
     )
-    _ = pipeline.vitals
+    _ = pipeline.measuring.vitals
     live.report(finding)
     live.report(finding)
     pipeline.remember(pipeline.analyzer.drain())
@@ -145,29 +147,49 @@ def test_the_reader_named_briefing_becomes_the_monitor(config, monkeypatch):
         assert pipeline.monitor is reader
         assert (True, 3600) == (reader.is_monitoring, reader.monitoring_interval)
     finally:
-        pipeline.vitals.stop()
+        pipeline.measuring.vitals.stop()
     assert not reader.is_monitoring
 
 
-def test_it_begins_once_the_program_has_settled(pipeline, monkeypatch):
+def test_it_begins_once_the_program_has_settled(config):
     """A step a tick, and none while something waits to be analysed."""
     loaded = []
-    monkeypatch.setattr(pipeline, "_load", lambda names: loaded.append(names) or record(names))
-
-    def record(names):
-        pipeline._loaded.add(names)
-
-    pipeline._begin_measuring()
+    measuring = Measuring(config, loaded.append, lambda *_: None)
+    young = describe(Path.cwd())
+    measuring.begin(young)
+    measuring.tick(idle=True)
     assert [] == loaded
-    pipeline.run = pipeline.run._replace(started_ns=0)
-    pipeline._intake.put(object(), 1)
-    pipeline._begin_measuring()
+    measuring.begin(young._replace(started_ns=0))
+    measuring.tick(idle=False)
     assert [] == loaded
-    pipeline._intake.take(1)
-    for _ in _MONITORING:
-        pipeline._begin_measuring()
-    assert [(name,) for name in _MONITORING] == loaded
-    assert pipeline._vitals is None
-    monkeypatch.undo()
-    pipeline._begin_measuring()
-    assert pipeline._vitals.monitor.is_monitoring
+    for _ in STEPS:
+        measuring.tick(idle=True)
+    assert [(name,) for name in STEPS] == loaded
+    assert {} == measuring.told()
+    try:
+        measuring.tick(idle=True)
+        assert measuring.vitals.monitor.is_monitoring
+        assert measuring.told()["vitals"]
+    finally:
+        measuring.stop()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_memory_is_watched_unless_monitoring_is_off(config, enabled, monkeypatch):
+    """By a watch of its own in a forked child: what its parent had sampled says nothing of it."""
+    made = []
+
+    def tick(watch):
+        made.append(watch)
+
+    monkeypatch.setattr(memory_watch.MemoryWatch, "tick", tick)
+    config.performance_monitoring_enabled = enabled
+    measuring = Measuring(config, lambda _: None, lambda *_: None)
+    try:
+        for _ in range(2):
+            measuring.begin(describe(Path.cwd())._replace(started_ns=0))
+            for _ in range(20):
+                measuring.tick(idle=True)
+        assert (2 if enabled else 0) == len({id(watch) for watch in made})
+    finally:
+        measuring.stop()

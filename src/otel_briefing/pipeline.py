@@ -9,12 +9,15 @@ import os
 import threading
 import time
 import weakref
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from otel_briefing import debugging, stack_traces
 from otel_briefing._config_watch import LOOK_EVERY_S, ConfigWatch
-from otel_briefing.briefing.status_tracker import StatusChange, SystemStatusTracker
+from otel_briefing._pipeline_components import ComponentNews
+from otel_briefing._pipeline_forks import watch_forks
+from otel_briefing._pipeline_measuring import Measuring
+from otel_briefing._pipeline_spools import Spools, spool_of
+from otel_briefing.briefing.status_tracker import SystemStatusTracker
 from otel_briefing.engine import TICK_S, Engine
 from otel_briefing.events import FATAL, WARN, LogEvent
 from otel_briefing.issues.model import Ending
@@ -34,10 +37,8 @@ if TYPE_CHECKING:
     from otel_briefing.config import EnhancedLoggingConfig
     from otel_briefing.debugging.attachments import Attachments
     from otel_briefing.issues.analyzer import IssueAnalyzer
-    from otel_briefing.issues.deltas import Deltas
+    from otel_briefing.issues.deltas import Deltas, IssueFacts
     from otel_briefing.issues.findings import Finding
-    from otel_briefing.memory_watch import MemoryWatch
-    from otel_briefing.performance.finding import Finding as VitalFinding
     from otel_briefing.performance.memory_optimizer import MemoryOptimizer
     from otel_briefing.performance.performance_monitor import PerformanceMonitor
     from otel_briefing.publisher import PagePublisher
@@ -46,16 +47,11 @@ if TYPE_CHECKING:
     from otel_briefing.telemetry.account import Account
     from otel_briefing.telemetry.batch import PriorityBatchLogRecordProcessor
     from otel_briefing.telemetry.handler import BriefingLoggingHandler
-    from otel_briefing.telemetry.spool import Spool
-    from otel_briefing.vitals import Vitals
 
 WARM_UP_AFTER_NS = 2_000_000_000  # what start-up need not wait for is loaded then
-MEASURE_AFTER_NS = 5_000_000_000  # a program that ends sooner does not pay for it
 STOP_S = 3.0  # the longest that the end of the process waits for the last page
 MAX_SERVICES = 32  # names under which a process speaks, of which findings are tied to issues
-MAX_CHANGES = 1_000  # of components' status, that wait for a tick
 FORK_WAIT_S = 0.25  # longer than one of these takes
-_MEMORY_WATCH = ("tracemalloc", "otel_briefing.memory_watch")
 # What the analysis thread needs and start-up does not wait for, small steps first.
 _HEAVY = (
     *("json", "hashlib", "sysconfig", "importlib.metadata", "psutil", "sqlite3"),
@@ -63,11 +59,6 @@ _HEAVY = (
     *("otel_briefing.state.store", "otel_briefing.publisher"),
 )
 _ANALYSIS = ("yaml", "re2", "otel_briefing.issues.patterns", "otel_briefing.issues.analyzer")
-_MONITORING = (
-    *("otel_briefing.telemetry.process_metrics", "otel_briefing.telemetry.metric_reader"),
-    *("otel_briefing.performance.performance_monitor", "otel_briefing.vitals"),
-)
-_SIGNALS = ("otel_briefing.telemetry.component_signals",)
 _LIVE = ("logging_levels",)  # what a start applies as a change does
 _SEVERITIES = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": WARN, "ERROR": 17, "FATAL": FATAL}
 
@@ -86,7 +77,7 @@ class Pipeline:
         self.door: dict[str, str] = {}
         self.exporters: list[dict[str, Any]] = []
         self.batches: list[PriorityBatchLogRecordProcessor] = []  # ours, that export
-        self._spools = 0
+        self._spools = Spools(config, self._undo.append)
         self._under_way = False  # records, when the last page was written
         self.min_severity = _SEVERITIES[config.analysis_min_severity]
         self._logs: list[processors.IssueLogProcessor] = []
@@ -95,7 +86,8 @@ class Pipeline:
         self._handlers: weakref.WeakSet[BriefingLoggingHandler] = weakref.WeakSet()
         self.look_again: Callable[[], None] = lambda: None  # the door brings itself up to date
         self.tracker = SystemStatusTracker()
-        self._vitals: Vitals | None = None
+        self._news = ComponentNews(lambda: self._intake.wake())  # noqa: PLW0108  # made anew
+        self.measuring = Measuring(config, self._load, self._report_finding)
         self._exiting = False
         self._stopped = False
         self._lock = threads.new_lock()  # held while the analysis thread ends
@@ -129,12 +121,11 @@ class Pipeline:
         self._attachments: Attachments | None = None
         self._services = {self.run.service}  # a provider of the program's may name another
         self._warm = False
-        self._memory_watch: MemoryWatch | None = None
+        self.measuring.begin(self.run)
         self._live, self._live_wanted = threads.Flag(), False
         self._watch, self._look_at = ConfigWatch(config), 0.0
-        self._packs_changed = self._reported = False
-        self._changes: deque[tuple[int, StatusChange]] = deque()
-        self._untold = 0
+        self._packs_changed = False
+        self._news.untold = 0
         self._engine = Engine(
             self._intake,
             Adapter(self.run.service).event,
@@ -152,18 +143,11 @@ class Pipeline:
         self._engine.start()
         self._undo += [
             self.config.subscribe(self._configured),
-            self.tracker.subscribe(self._on_status),
+            self.tracker.subscribe(self._news.take),
         ]
         atexit.register(self._at_exit)
         child_exit.register_now(self, Pipeline.end_child)
-        if hasattr(os, "register_at_fork"):
-            # These hooks cannot be unregistered: hold the pipeline weakly.
-            fork = _Fork(weakref.ref(self))
-            os.register_at_fork(
-                before=fork.before,
-                after_in_parent=fork.after_in_parent,
-                after_in_child=fork.after_in_child,
-            )
+        watch_forks(self)
 
     def inherit(self, old: Pipeline) -> None:
         """Go on with what one that has stopped knew of components and patterns."""
@@ -197,22 +181,7 @@ class Pipeline:
 
     def spooled(self, exporter: Any) -> Any:
         """Return an OTLP exporter with a spool around it; any other one as it is."""
-        from otel_briefing.telemetry.exporter import SpoolingLogExporter  # noqa: PLC0415
-        from otel_briefing.telemetry.sender import is_otlp  # noqa: PLC0415
-
-        if not (self.config.spool_enabled and is_otlp(exporter)):
-            return exporter
-        self._spools += 1
-        config = self.config
-        spool = spool_of(config, self._place[0], self._spools)
-        spooling = SpoolingLogExporter(exporter, spool, fsync_ms=config.spool_fsync_ms)
-
-        def adjust(_changed: frozenset[str]) -> None:
-            spool.limit(**_limits(config))
-            spooling.sync_every(config.spool_fsync_ms)
-
-        self._undo.append(config.subscribe(adjust))
-        return spooling
+        return self._spools.around(exporter, self._place[0])
 
     def _configured(self, changed: frozenset[str]) -> None:
         """Apply what is not looked up at each use; called on the thread that changed it."""
@@ -229,26 +198,6 @@ class Pipeline:
             self.levels.configure(config.logging_levels)
         if "pattern_packs" in changed:
             self._packs_changed = True  # compiling them is for the analysis thread
-
-    def _on_status(self, change: StatusChange) -> None:
-        """Take a change on whichever thread; it is told on ours, within a tick."""
-        if len(self._changes) >= MAX_CHANGES:
-            self._untold += 1
-            return
-        self._changes.append((time.time_ns(), change))
-        if change.source == "reported":
-            self._reported = True  # the page says it
-            self._intake.wake()
-
-    def _tell_changes(self) -> None:
-        if not self._changes:
-            return
-        self._load(_SIGNALS)
-        from otel_briefing.telemetry import component_signals  # noqa: PLC0415
-
-        component_signals.offer_gauge_once(_live_statuses)
-        while self._changes:
-            component_signals.emit_change(*self._changes.popleft())
 
     def make_live(self, timeout_s: float = STOP_S) -> bool:
         """Have everything made that speaks of this process; false when that takes too long."""
@@ -311,34 +260,19 @@ class Pipeline:
             return self._analyzer
 
     @property
-    def vitals(self) -> Vitals:
-        """What watches this process itself, made when it is first asked for."""
-        self._load()
-        self._load(_MONITORING)
-        with self._making:
-            if self._vitals is None:
-                from otel_briefing.vitals import Vitals  # noqa: PLC0415
-
-                self._vitals = Vitals(self.config, self._report_vital)
-            return self._vitals
-
-    @property
     def monitor(self) -> PerformanceMonitor:
         """The live `PerformanceMonitor`; it measures while the configuration says so."""
-        return self.vitals.monitor
+        return self.measuring.vitals.monitor
 
     @property
     def memory_optimizer(self) -> MemoryOptimizer:
         """The live `MemoryOptimizer`; it measures while the configuration says so."""
-        return self.vitals.optimizer
+        return self.measuring.vitals.optimizer
 
-    def _report_vital(self, finding: VitalFinding) -> None:
-        if self._stopped or not self.config.analysis_enabled:
-            return
-        from otel_briefing.vitals import facts_of  # noqa: PLC0415
-
-        facts = facts_of(finding, self.run.service)
-        self.analyzer.report_finding(facts, finding.text, time.time_ns())
+    def _report_finding(self, facts: IssueFacts, text: str, now_ns: int) -> None:
+        """Take what was found by looking at the process."""
+        if not self._stopped and self.config.analysis_enabled:
+            self.analyzer.report_finding(facts, text, now_ns)
 
     # The sink of the processors.
 
@@ -386,12 +320,11 @@ class Pipeline:
 
     def remember(self, deltas: Deltas | None) -> bool:
         """Keep what was found; tell whether a page would say something new."""
-        if deltas is not None and self._memory_watch is not None:
-            self._memory_watch.count(deltas)
+        self.measuring.count(deltas)
         new = deltas is not None and (
             deltas.changed or any(tally.count for tally in deltas.issues.values())
         )
-        reported, self._reported = self._reported, False
+        reported = self._news.take_reported()
         new = new or reported
         found = self._attachments is not None and self._attachments.waiting
         if self._store is None and not (new or self._warm or found):
@@ -417,7 +350,7 @@ class Pipeline:
 
     def _on_tick(self) -> None:
         self._crashes.tick()
-        self._tell_changes()
+        self._news.tell(self._load, _live_statuses)
         if (now := time.monotonic()) >= self._look_at:
             self._look_at = now + LOOK_EVERY_S
             self._watch.look()
@@ -430,36 +363,8 @@ class Pipeline:
             self.publisher.make_live(self.analyzer)
             self._warm = True
             self._live.set()
-        if self._warm and self.config.performance_monitoring_enabled:
-            with guard.guarded(__name__):
-                if self._vitals is None:
-                    self._begin_measuring()
-                else:
-                    self._watch_memory()
-
-    def _begin_measuring(self) -> None:
-        """Load what measures this process, a step a tick: nothing that came must wait for all."""
-        young = time.time_ns() - self.run.started_ns < MEASURE_AFTER_NS
-        if young or self._exiting or len(self._intake):
-            return
-        step = next((name for name in _MONITORING if (name,) not in self._loaded), None)
-        if step is not None:
-            self._load((step,))
-        else:
-            self.vitals.follow()
-
-    def _watch_memory(self) -> None:
-        """Look for a leak; what start-up takes does not count."""
-        if self._memory_watch is None:
-            self._load(_MEMORY_WATCH)
-            from otel_briefing.memory_watch import MemoryWatch  # noqa: PLC0415
-
-            self._memory_watch = MemoryWatch(
-                self.run.service,
-                self.analyzer.report_finding,
-                lambda: self.config.memory_threshold_mb,
-            )
-        self._memory_watch.tick()
+        if self._warm:
+            self.measuring.tick(idle=not (self._exiting or len(self._intake)))
 
     def _is_over(self) -> bool:
         """Tell whether only threads of ours are left, and end with the others.
@@ -515,14 +420,14 @@ class Pipeline:
             drops["internal errors swallowed"] = guard.swallowed.total
         if self._attachments is not None and self._attachments.refused:
             drops["findings of debugging tools"] = self._attachments.refused
-        if self._untold:
-            drops["events of components' status"] = self._untold
+        if self._news.untold:
+            drops["events of components' status"] = self._news.untold
         if self._unwatched:
             drops["all of children that were forked while we were being loaded"] = self._unwatched
         suppressed = sum(handler.suppressed for handler in self._handlers)
         if suppressed:
             drops["records of exporters about their own exports"] = suppressed
-        vitals = self._vitals.told() if self._vitals is not None else {}
+        vitals = self.measuring.told()
         return {
             **vitals,
             "seen": seen,
@@ -622,8 +527,7 @@ class Pipeline:
                 if self._exiting:
                     self._mark_ending()
                 self._engine.stop(STOP_S)
-                if self._vitals is not None:
-                    self._vitals.stop()
+                self.measuring.stop()
                 other = said is not None and said[1:] != (self._ending or said)[1:]
                 self._engine.finish(STOP_S, news=other or self._under_way)
             for undo in self._undo:
@@ -684,55 +588,6 @@ class Pipeline:
         self.stop()
 
 
-class _Fork:
-    """The at-fork hooks of one pipeline; they cannot be unregistered, so they hold it weakly."""
-
-    def __init__(self, pipeline: weakref.ref[Pipeline]) -> None:
-        self._pipeline = pipeline
-        self._held = threading.local()  # two threads may fork at once
-
-    def before(self) -> None:
-        """Hold the hub still."""
-        self._held.value = False, False
-        with guard.guarded(__name__):
-            if (pipeline := self._pipeline()) is not None:
-                self._held.value = pipeline.before_fork()
-
-    def after_in_parent(self) -> None:
-        """Go on."""
-        with guard.guarded(__name__):
-            if (pipeline := self._pipeline()) is not None:
-                pipeline.after_fork_in_parent(self._held.value)
-
-    def after_in_child(self) -> None:
-        """Begin anew."""
-        with guard.guarded(__name__):
-            if (pipeline := self._pipeline()) is not None:
-                pipeline.after_fork(*self._held.value)
-
-
-def spool_of(
-    config: EnhancedLoggingConfig, state_dir: Path | None = None, number: int = 1
-) -> Spool:
-    """Return a spool in the state directory; that of a second exporter stands beside the first."""
-    from otel_briefing.telemetry.spool import Spool  # noqa: PLC0415  # not without an exporter
-
-    place = state_dir or find_state_dir(config.state_dir, this_run.working_directory())
-    return Spool(
-        place / ("spool" if number == 1 else f"spool-{number}"),
-        prepare=lambda: folder.prepare(place),
-        **_limits(config),
-    )
-
-
-def _limits(config: EnhancedLoggingConfig) -> dict[str, Any]:
-    return {
-        "cap_bytes": int(config.spool_max_mb * 1_000_000),
-        "max_age_s": config.spool_max_age_s,
-        "sync_each_append": config.spool_fsync_ms == 0,
-    }
-
-
 def check_packs(paths: tuple[str, ...]) -> str:
     """Return why pattern packs cannot be used, or "" when they can; for the command."""
     from otel_briefing.issues.pattern_table import PatternTable  # noqa: PLC0415
@@ -783,4 +638,4 @@ def start(config: EnhancedLoggingConfig, *, heir_of: Pipeline | None = None) -> 
         return _current
 
 
-__all__ = ["Pipeline", "current", "start"]
+__all__ = ["Pipeline", "current", "spool_of", "start"]
