@@ -26,14 +26,18 @@ MAY_IMPORT = {
     "telemetry": set(),
     "state": {"issues"},
     "briefing": {"issues", "state"},
+    "dashboard": {"issues", "state", "briefing", "telemetry"},
     "performance": {"telemetry"},
     "debugging": {"telemetry", "issues", "briefing"},
     "config": {"environment_variables"},
     "engine": {"issues", "telemetry", "state"},
-    "publisher": {"issues", "telemetry", "state", "briefing", "config"},
-    "pipeline": {"issues", "telemetry", "state", "briefing", "debugging", "config", *WIRING},
+    "publisher": {"issues", "telemetry", "state", "briefing", "dashboard", "config"},
+    "pipeline": {
+        *("issues", "telemetry", "state", "briefing", "dashboard", "debugging", "config"),
+        *WIRING,
+    },
     "hook": {"pipeline", "config", "telemetry"},
-    "faces": {"state", "issues", "briefing"},
+    "faces": {"state", "issues", "briefing", "dashboard"},
     "cli": {"pipeline", "config", "state", "faces"},
 }
 

@@ -110,7 +110,7 @@ def _configuration(findings: list[str]) -> dict[str, Any]:
     if not config.enabled:
         findings.append(f"Switched off: enabled is false, from {config.source_of('enabled')}.")
     facts: dict[str, Any] = {"file": str(config.path) if config.path else "none"}
-    for name, value in config.as_dict().items():
+    for name, value in config.shown().items():
         if config.source_of(name) != "default":
             facts[name] = f"{value} ({config.source_of(name)})"
     return facts

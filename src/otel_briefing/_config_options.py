@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, overload
 
@@ -20,6 +21,9 @@ _FOUND_CHARS = 80  # of a refused value, that a message repeats
 _NEAR_ENOUGH = 0.4  # difflib ratio below which a "nearest" key would only puzzle
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
+_URL_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+]{0,31}://\S+$")
+_HOST = re.compile(r"[A-Za-z0-9.\-]{1,253}(?::\d{1,5})?")
+_WITH_HOST = frozenset({"http", "https", "mailto", "mailtos", "json", "jsons", "xml", "xmls"})
 _TYPE_WORDS = {bool: "true or false", int: "a number", float: "a number", str: "text"}
 
 
@@ -43,6 +47,14 @@ class Kind(Generic[T]):
     def parse(self, text: str) -> T:
         """Check the text of an environment variable."""
         return self.check(text)
+
+    def shown(self, value: T) -> Any:
+        """Return what may be printed of a value."""
+        return value
+
+    def describe(self, value: object) -> str:
+        """Name a refused value."""
+        return describe(value)
 
 
 class Flag(Kind[bool]):
@@ -161,6 +173,56 @@ class Paths(Kind["tuple[str, ...]"]):
         return tuple(part for part in text.split(os.pathsep) if part)
 
 
+class Addresses(Kind["tuple[str, ...]"]):
+    """Several URLs with secrets in them: nobody prints more than scheme and host.
+
+    In an environment variable blanks separate them.
+    """
+
+    allowed = "a list of URLs, scheme://…"
+
+    def check(self, value: object) -> tuple[str, ...]:
+        """Take a list of texts; one text alone is a list of one."""
+        texts = (value,) if isinstance(value, str) else value
+        if not isinstance(texts, (list, tuple)):
+            raise TypeError
+        for text in texts:
+            if not isinstance(text, str):
+                raise TypeError
+            if not _URL_SCHEME.match(text.strip()):
+                raise ValueError
+        return tuple(text.strip() for text in texts)
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        """Split at blanks."""
+        return self.check(text.split())
+
+    def shown(self, value: tuple[str, ...]) -> Any:
+        """Return scheme and host; of schemes whose host is a token, the scheme."""
+        return [_scheme_and_host(text) for text in value]
+
+    def describe(self, value: object) -> str:
+        """Say nothing of what it holds: it may be a secret in the wrong place."""
+        if isinstance(value, str):
+            return "a text without scheme://, or with a blank (not shown)"
+        if isinstance(value, (list, tuple)):
+            return f"a list of {len(value)} (not shown)"
+        return type(value).__name__
+
+
+def _scheme_and_host(text: str) -> str:
+    scheme, _, rest = text.partition("://")
+    # An address has its host after the last `@`, whatever a password before it holds.
+    host = rest.partition("/")[0].partition("?")[0].rpartition("@")[2]
+    if (
+        scheme.lower() not in _WITH_HOST
+        or not _HOST.fullmatch(host)
+        or "@" in rest.partition("/")[2]
+    ):
+        host = "…"
+    return f"{scheme}://{host}"
+
+
 class Option(Generic[T]):
     """One row of the table: a class attribute of the config, from which all its names follow.
 
@@ -218,7 +280,9 @@ class Option(Generic[T]):
             self._refuse(text, where)
 
     def _refuse(self, value: object, where: str) -> NoReturn:
-        raise ConfigError(f"{where}: found {describe(value)}; allowed: {self.allowed}") from None
+        raise ConfigError(
+            f"{where}: found {self.kind.describe(value)}; allowed: {self.allowed}"
+        ) from None
 
 
 Options = Mapping[str, Option[Any]]

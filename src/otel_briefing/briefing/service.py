@@ -18,7 +18,7 @@ from otel_briefing.briefing.writer import PageConfig, PageWriter
 from otel_briefing.issues.model import Component, ProcessRun, Snapshot, SystemIssue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 __all__ = ["LLMBriefingService", "LiveParts", "PageWriter", "RenderClock", "live"]
 
@@ -45,6 +45,8 @@ class LiveParts:
         self.analyzer: Analyzer | None = None
         self.snapshot: Callable[[], Snapshot] | None = None
         self.writer: PageWriter | None = None
+        self.facts: Callable[[], Mapping[str, Any]] | None = None  # what a snapshot does not hold
+        self.may_replace: Callable[[], bool] | None = None  # whether this process writes the files
 
 
 live = LiveParts()
