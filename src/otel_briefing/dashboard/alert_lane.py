@@ -62,6 +62,7 @@ class Lane:
         self._waiting: list[Sending] = []
         self._wake = threads.Flag()
         self._running = False
+        self._trying: Sending | None = None
 
     @property
     def waiting(self) -> int:
@@ -72,8 +73,9 @@ class Lane:
         """Take an alert; what waits for another attempt is tried again before it."""
         sending = Sending(self.handler, alert)
         with self._lock:
-            while len(self._waiting) >= MOST_WAITING:
-                self._waiting.pop(0).tried.set()
+            if len(self._waiting) >= MOST_WAITING:
+                under_way = self._waiting[0] is self._trying
+                self._waiting.pop(int(under_way)).tried.set()
                 self._counts["dropped"] += 1
             self._waiting.append(sending)
             self._go()
@@ -115,6 +117,8 @@ class Lane:
                 pause_s = sending.due - time.monotonic()
                 if pause_s > 0:
                     self._wake = wake = threads.Flag()
+                else:
+                    self._trying = sending
             if pause_s > 0:
                 wake.wait(min(pause_s, _LONGEST_WAIT_S))
             else:
@@ -134,6 +138,7 @@ class Lane:
                 self._delivered(sending)
             else:
                 self._failed(sending, failure)
+            self._trying = None
             sending.tried.set()
 
     def _delivered(self, sending: Sending) -> None:
