@@ -27,9 +27,9 @@ ALERT = {
 }
 
 
-def mail_to(box, password="hunter2hunter2"):
+def mail_to(box, word="hunter2hunter2"):
     return (
-        f"mailto://user:{password}@127.0.0.1:{box.port}?smtp=127.0.0.1&from=a@example.test"
+        f"mailto://user:{word}@127.0.0.1:{box.port}?smtp=127.0.0.1&from=a@example.test"
         "&to=ops@example.test&mode=insecure"
     )
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,7 @@ class LiveAlerts:
         self._states = AlertStates(cooldown_s)
         self._delivery = Delivery(retries)
         self._made: tuple[tuple[str, ...], list[Handler]] = ((), [])
+        self._delivered_before = 0  # what had arrived when the last alert was sent
         self._remembered: tuple[Any, ...] | None = None
 
     def look(self, snapshot: Snapshot, may_tell: Callable[[], bool] = lambda: True) -> None:
@@ -61,12 +63,20 @@ class LiveAlerts:
         change = self._states.look(health, self._clock())
         if change is None or not may_tell():
             return
+        self._delivered_before = self._delivery.stats()["delivered"]
         self._delivery.send(self._alert(change, snapshot), self._handlers())
         self._remember()
 
     def last_chance(self) -> None:
-        """Attempt what is not delivered once more, as the process ends; takes `LAST_CHANCE_S`."""
-        self._delivery.flush(LAST_CHANCE_S)
+        """Attempt what is not delivered once more, as the process ends; takes `LAST_CHANCE_S`.
+
+        What nobody got is not remembered as told: the next process tells it, if it is still so.
+        """
+        if self._delivery.flush(LAST_CHANCE_S):
+            return
+        if self._delivery.stats()["delivered"] == self._delivered_before:
+            with contextlib.suppress(OSError):
+                (self._folder / STATE_FILE).unlink()
 
     def trouble(self) -> list[str]:
         """Say which alerts do not arrive: a sentence of ours, then others' words on a new line."""
