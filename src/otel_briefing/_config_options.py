@@ -21,8 +21,8 @@ _FOUND_CHARS = 80  # of a refused value, that a message repeats
 _NEAR_ENOUGH = 0.4  # difflib ratio below which a "nearest" key would only puzzle
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
-_URL_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+]{0,31}://\S+$")
-_HOST = re.compile(r"[A-Za-z0-9.\-]{1,253}(?::\d{1,5})?")
+_URL = r"[A-Za-z][A-Za-z0-9+]{0,31}://\S+"  # compiled when needed: most ask for no alerts
+_HOST = r"[A-Za-z0-9.\-]{1,253}(?::\d{1,5})?"
 _WITH_HOST = frozenset({"http", "https", "mailto", "mailtos", "json", "jsons", "xml", "xmls"})
 _TYPE_WORDS = {bool: "true or false", int: "a number", float: "a number", str: "text"}
 
@@ -189,7 +189,7 @@ class Addresses(Kind["tuple[str, ...]"]):
         for text in texts:
             if not isinstance(text, str):
                 raise TypeError
-            if not _URL_SCHEME.match(text.strip()):
+            if not re.fullmatch(_URL, text.strip()):
                 raise ValueError
         return tuple(text.strip() for text in texts)
 
@@ -212,15 +212,11 @@ class Addresses(Kind["tuple[str, ...]"]):
 
 def _scheme_and_host(text: str) -> str:
     scheme, _, rest = text.partition("://")
-    # An address has its host after the last `@`, whatever a password before it holds.
-    host = rest.partition("/")[0].partition("?")[0].rpartition("@")[2]
-    if (
-        scheme.lower() not in _WITH_HOST
-        or not _HOST.fullmatch(host)
-        or "@" in rest.partition("/")[2]
-    ):
-        host = "…"
-    return f"{scheme}://{host}"
+    authority, _, after = rest.partition("/")
+    host = authority.partition("?")[0].rpartition("@")[2]
+    # An `@` behind the first slash: a password with a slash in it, perhaps.
+    known = scheme.lower() in _WITH_HOST and "@" not in after and re.fullmatch(_HOST, host)
+    return f"{scheme}://{host if known else '…'}"
 
 
 class Option(Generic[T]):

@@ -3,15 +3,19 @@
 
 import datetime as dt
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from otel_briefing.briefing import SystemStatusTracker
 from otel_briefing.dashboard import RealTimeMonitoringDashboard
 from otel_briefing.dashboard.alert_delivery import MOST_HANDLERS
 from otel_briefing.dashboard.alert_lane import MOST_WAITING, Retries
 from otel_briefing.exceptions import AlertError
+from otel_briefing.telemetry import guard
 
 DEADLINE_S = 30.0
 AT_ONCE = Retries(attempts=3, first_s=0.001, longest_s=0.001)
@@ -253,6 +257,56 @@ def test_handlers_run_off_the_programs_threads(tracker, make):
     dashboard.check_system_health()
     assert seen[0] != threading.get_ident()
     assert before == threading.active_count()
+
+
+def test_what_handlers_do_is_not_observed(tracker, make):
+    """No span of an instrumented library would carry the address; their thread counts as ours."""
+    seen = []
+
+    def look(_alert):
+        seen.append((is_instrumentation_enabled(), guard.is_ours()))
+
+    dashboard = make(look)
+    tracker.update_component_status("DB", "ERROR")
+    dashboard.check_system_health()
+    assert seen == [(False, True)]
+    assert (is_instrumentation_enabled(), guard.is_ours()) == (True, False)
+
+
+def test_many_threads_that_look_at_once(tracker, make):
+    """One alert for one change."""
+    told, together = Told(), threading.Barrier(16)
+    dashboard = make(told)
+    tracker.update_component_status("DB", "ERROR")
+
+    def look():
+        together.wait(DEADLINE_S)
+        dashboard.check_system_health()
+
+    threads = [threading.Thread(target=look) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    assert len(told.alerts) == 1
+
+
+def test_under_gevent_the_other_greenlets_are_told_too():
+    """With everything patched, handlers still run, on real threads, and the program ends."""
+    code = (
+        "from gevent import monkey; monkey.patch_all()\n"
+        "from otel_briefing.briefing import SystemStatusTracker\n"
+        "from otel_briefing.dashboard import RealTimeMonitoringDashboard\n"
+        "class M:\n    get_current_performance_summary = dict\n"
+        "tracker = SystemStatusTracker()\n"
+        "dashboard = RealTimeMonitoringDashboard(tracker, M())\n"
+        "dashboard.add_alert_handler(lambda alert: print(alert['type']))\n"
+        "tracker.update_component_status('DB', 'ERROR')\n"
+        "dashboard.check_system_health()\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == ("SYSTEM_HEALTH\n", 0), done.stderr
 
 
 def test_more_handlers_than_there_is_room_for(tracker, make):

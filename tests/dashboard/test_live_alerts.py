@@ -16,10 +16,18 @@ from otel_briefing.config import EnhancedLoggingConfig, check_file
 from otel_briefing.dashboard.alert_lane import Retries
 from otel_briefing.dashboard.live_alerts import LiveAlerts
 from otel_briefing.exceptions import ConfigError
+from otel_briefing.issues.model import Ending
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "briefing"))
 
 import stories
+
+# What Apprise's hundred plugins warn of at their import is theirs.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::SyntaxWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
 
 AT_ONCE = Retries(attempts=3, first_s=0.001, longest_s=0.001)
 BREAKS = """
@@ -141,6 +149,42 @@ def test_another_process_goes_on_where_the_first_has_ended(make, receiver):
     assert (flushed(second)["alerts"], flushed(third)["alerts"]) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("age_s", "ending", "told"),
+    [
+        (1, None, 1),
+        (61, None, 2),
+        (1, Ending(stories.NOW_NS, "exit code 0", 0), 2),
+        (90, Ending(stories.NOW_NS, "signal SIGTERM", None, "SIGTERM"), 1),
+    ],
+)
+def test_a_start_alone_proves_nothing(make, receiver, age_s, ending, told):
+    """A restarted program is well when it has run for a while, or ended well."""
+    alerts, now = make(receiver.url)
+    alerts.look(stories.pool_exhaustion())
+    now[0] += 400
+    story = stories.healthy()
+    started_ns = story.at_ns - age_s * 1_000_000_000
+    run = story.run._replace(started_ns=started_ns, ending=ending)
+    alerts.look(replace(story, run=run))
+    assert flushed(alerts)["alerts"] == told
+
+
+def test_new_urls_count_from_the_next_alert_on(tmp_path, receiver):
+    """What was said of the old one is forgotten."""
+    urls, now = ["nothing://x"], [1e9]
+    alerts = LiveAlerts(
+        tmp_path, lambda: tuple(urls), lambda: 0, retries=AT_ONCE, clock=lambda: now[0]
+    )
+    alerts.look(stories.pool_exhaustion())
+    flushed(alerts)
+    assert alerts.trouble()
+    urls[:] = [receiver.url]
+    alerts.look(stories.healthy())
+    assert flushed(alerts)["delivered"] == 1
+    assert alerts.trouble() == []
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"health": 3}', '{"health": "ERROR"}', "null"])
 def test_a_broken_memory_is_none(make, receiver, tmp_path, text):
     """The alert is told."""
@@ -162,9 +206,6 @@ def test_untrusted_text_is_inert(make, receiver):
     assert "hunter2" not in message
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.filterwarnings("ignore::SyntaxWarning")
-@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_every_url_has_its_own_way(make, receiver, mailbox):
     """A webhook, a mail and a bad one: each by itself, and the bad one is said without its word."""
     mail = f"mailto://u:hunter2hunter2@127.0.0.1:{mailbox.port}?from=a@b.test&to=c@d.test"

@@ -73,6 +73,14 @@ class Delivery:
         self.wait([sending for lane in lanes for sending in lane.hurry()], timeout_s)
         return not any(lane.waiting for lane in lanes)
 
+    def keep(self, handlers: Iterable[Handler]) -> None:
+        """Forget what is known of all other handlers, unless an alert still waits for them."""
+        kept = set(map(id, handlers))
+        with self._lock:
+            for key, lane in list(self._lanes.items()):
+                if key not in kept and not lane.waiting:
+                    del self._lanes[key]
+
     def stats(self) -> dict[str, Any]:
         """Return the counts since the start of the process, and each handler's last error."""
         with self._lock:
@@ -91,8 +99,7 @@ class Delivery:
         if found is not None:
             return found
         if len(self._lanes) >= MOST_HANDLERS:
-            for key in [key for key, lane in self._lanes.items() if not lane.waiting]:
-                del self._lanes[key]
+            self.keep(())
         if len(self._lanes) >= MOST_HANDLERS:
             return None
         lane = self._lanes[id(handler)] = Lane(handler, self._retries, self._counts)

@@ -12,8 +12,9 @@ from otel_briefing.briefing import safety
 from otel_briefing.briefing.dashboard_json import dashboard
 from otel_briefing.briefing.files import write_atomically
 from otel_briefing.briefing.status_tracker import health_of
+from otel_briefing.briefing.writer import DASHBOARD, PAGE
 from otel_briefing.dashboard.alert_delivery import Delivery
-from otel_briefing.dashboard.alert_states import AlertStates, Change
+from otel_briefing.dashboard.alert_states import FIRING, AlertStates, Change
 from otel_briefing.dashboard.alerts import alert_of, message_of
 from otel_briefing.exceptions import AlertError
 from otel_briefing.telemetry import guard
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 STATE_FILE = "alerts.json"
 LAST_CHANCE_S = 1.5
+PROVEN_AFTER_NS = 60_000_000_000
 _WEB = ("http://", "https://")
 
 
@@ -59,6 +61,8 @@ class LiveAlerts:
         `may_tell` is asked right before: another process may have taken over meanwhile.
         """
         health = health_of(component.status for component in snapshot.components)
+        if health not in FIRING and not _proven(snapshot):
+            return
         self._recall()
         change = self._states.look(health, self._clock())
         if change is None or not may_tell():
@@ -92,7 +96,8 @@ class LiveAlerts:
 
     def _alert(self, change: Change, snapshot: Snapshot) -> dict[str, Any]:
         found = dashboard(snapshot)
-        page = safety.inert(self._folder / "briefing.md", 400)
+        files = (self._folder / name for name in (PAGE, DASHBOARD))
+        page = safety.inert(next((f for f in files if f.exists()), self._folder), 400)
         performance = found["performance_metrics"]
         data: dict[str, Any] = {
             "performance": performance,
@@ -111,6 +116,7 @@ class LiveAlerts:
         urls = self._urls()
         if urls != self._made[0]:
             self._made = (urls, [_LiveHandler(url) for url in urls])
+            self._delivery.keep(self._made[1])
         return self._made[1]
 
     def _recall(self) -> None:
@@ -165,6 +171,17 @@ def _made(url: str) -> Handler:
     from otel_briefing.dashboard.apprise_handler import AppriseAlertHandler  # noqa: PLC0415
 
     return AppriseAlertHandler(url)
+
+
+def _proven(snapshot: Snapshot) -> bool:
+    """Tell whether the run is old enough to say that what failed in one before does not fail now.
+
+    Of a program that crashes and starts again every first page is a healthy one.
+    """
+    ending = snapshot.run.ending
+    if ending is not None:
+        return ending.went_well
+    return snapshot.at_ns - snapshot.run.started_ns >= PROVEN_AFTER_NS
 
 
 def _top(issue: Mapping[str, Any]) -> dict[str, Any]:
