@@ -84,7 +84,8 @@ class PagePublisher:
     def make_live(self, analyzer: Any) -> None:
         """Let `LLMBriefingService` speak of this process."""
         live.tracker, live.analyzer, live.snapshot = self._tracker, analyzer, self.snapshot
-        live.facts, live.may_replace = self._document_facts, self._store.may_replace
+        live.folder, live.facts = self._folder, self._document_facts
+        live.may_replace = self._store.may_replace
 
     def _configured(self, _: frozenset[str]) -> None:
         self._clock = RenderClock(

@@ -291,7 +291,30 @@ def test_many_threads_that_look_at_once(tracker, make):
     assert len(told.alerts) == 1
 
 
-def test_under_gevent_the_other_greenlets_are_told_too():
+def test_the_end_of_the_process_gives_one_more_chance():
+    """What failed at first, and would be tried again in an hour, is tried before the end."""
+    code = (
+        "from otel_briefing.briefing import SystemStatusTracker\n"
+        "from otel_briefing.dashboard import RealTimeMonitoringDashboard\n"
+        "from otel_briefing.dashboard.alert_lane import Retries\n"
+        "class M:\n    get_current_performance_summary = dict\n"
+        "tries = []\n"
+        "def tell(alert):\n"
+        "    tries.append(alert)\n"
+        "    if len(tries) == 1:\n        raise OSError\n"
+        "    print(alert['type'])\n"
+        "tracker = SystemStatusTracker()\n"
+        "dashboard = RealTimeMonitoringDashboard(tracker, M(), retries=Retries(2, 3600, 3600))\n"
+        "dashboard.add_alert_handler(tell)\n"
+        "tracker.update_component_status('DB', 'ERROR')\n"
+        "dashboard.check_system_health()\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("SYSTEM_HEALTH\n", "")
+
+
+def test_under_gevent_handlers_are_told_too():
     """With everything patched, handlers still run, on real threads, and the program ends."""
     code = (
         "from gevent import monkey; monkey.patch_all()\n"

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The dashboard's document: one schema for the live file and the service; true next steps."""
 
-import copy
 import json
 import subprocess
 import sys
 from dataclasses import fields, replace
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -24,36 +22,12 @@ from otel_briefing.issues.model import IssueState
 from otel_briefing.pipeline import Pipeline
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "briefing"))
+sys.path.insert(0, str(Path(__file__).parent))
 
 import stories
+from documents import SCHEMA, problems, strict
 
-SCHEMA = json.loads((files("otel_briefing.dashboard") / "dashboard.schema.json").read_text())
 LINES = ["2026-11-22 14:30:00,000 ERROR [shop.db] connection refused: password=hunter2hunter2"]
-
-
-def strict(schema):
-    """Return the schema as a check of ourselves: nothing that it does not describe may be there."""
-    schema = copy.deepcopy(schema)
-
-    def close(part):
-        if isinstance(part, dict):
-            if "properties" in part:
-                part.setdefault("additionalProperties", False)
-            for inner in part.values():
-                close(inner)
-        elif isinstance(part, list):
-            for inner in part:
-                close(inner)
-
-    close(schema)
-    schema["required"] = list(schema["properties"])
-    return schema
-
-
-def problems(data, schema=SCHEMA):
-    """Return what the schema says against `data`."""
-    validator = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
-    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(data)]
 
 
 @pytest.fixture

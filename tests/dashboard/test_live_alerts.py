@@ -19,8 +19,10 @@ from otel_briefing.exceptions import ConfigError
 from otel_briefing.issues.model import Ending
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "briefing"))
+sys.path.insert(0, str(Path(__file__).parent))
 
 import stories
+from documents import SCHEMA, problems, strict
 
 # What Apprise's hundred plugins warn of at their import is theirs.
 pytestmark = [
@@ -61,7 +63,9 @@ def test_a_program_that_breaks_tells_it(receiver, tmp_path):
     said = run(tmp_path, BREAKS, f"{receiver.url}/hook/T0KEN")
     (alert,) = receiver.wait_for(1)
     issue = alert["data"]["issue"]
-    (shown,) = json.loads((tmp_path / "state" / "dashboard.json").read_text())["active_issues"]
+    document = json.loads((tmp_path / "state" / "dashboard.json").read_text())
+    assert problems(document, strict(SCHEMA)) == []
+    (shown,) = document["active_issues"]
     assert issue["id"] == shown["id"]
     assert issue["breaks_at"].startswith("app.py:5")
     for part in ("ERROR", issue["id"], issue["title"], "app.py:5", "state/briefing.md"):

@@ -45,6 +45,7 @@ class LiveParts:
         self.analyzer: Analyzer | None = None
         self.snapshot: Callable[[], Snapshot] | None = None
         self.writer: PageWriter | None = None
+        self.folder: Path | None = None  # where the files are
         self.facts: Callable[[], Mapping[str, Any]] | None = None  # what a snapshot does not hold
         self.may_replace: Callable[[], bool] | None = None  # whether this process writes the files
 

@@ -63,8 +63,8 @@ class DashboardService:
         configured = getattr(self.config, "state_dir", None)
         if configured:
             return Path(configured) / FILE
-        if self._is_live() and live.writer is not None:
-            return live.writer.folder / FILE
+        if self._is_live() and live.folder is not None:
+            return live.folder / FILE
         return Path(_FOLDER) / FILE
 
     def generate_dashboard_data(self, recent_logs: Iterable[str] | None = None) -> DashboardData:
@@ -105,8 +105,7 @@ class DashboardService:
         return DashboardData.of(dashboard(snapshot, live.facts() if live.facts else {}))
 
     def _may_replace(self, path: Path) -> bool:
-        writer = live.writer
-        if live.may_replace is None or writer is None or path != writer.folder / FILE:
+        if live.may_replace is None or live.folder is None or path != live.folder / FILE:
             return True
         return live.may_replace()
 
