@@ -21,11 +21,6 @@ NOT_YET = {
     "otel_briefing:get_enhanced_logging_service",
     "otel_briefing:EnhancedLoggingService",
     "otel_briefing:SmartLoggingService",
-    "otel_briefing.dashboard:IssueDetector",
-    "otel_briefing.dashboard:RealtimeDashboard",
-    "otel_briefing.dashboard:DashboardData",
-    "otel_briefing.dashboard:DashboardService",
-    "otel_briefing.dashboard:RealTimeMonitoringDashboard",
     "otel_briefing.performance:MemoryOptimizer",
     "otel_briefing.performance:PerformanceMonitor",
 }

@@ -91,16 +91,15 @@ class RealTimeMonitoringDashboard:
         self._renew_lock()
         _dashboards.add(self)
 
-    def add_alert_handler(self, handler: Any) -> None:
-        """Add a function that takes an alert, a dict; a list that it is in may also be appended to.
+    def add_alert_handler(self, fn: Any) -> None:
+        """Add a function that takes an alert, a dict; `alert_handlers` may also be appended to.
 
         Raises:
             TypeError: it cannot be called.
         """
-        if not callable(handler):
-            found = type(handler).__name__
-            raise TypeError(f"handler must be a function of one alert, found {found}")
-        self.alert_handlers.append(handler)
+        if not callable(fn):
+            raise TypeError(f"fn must be a function of one alert, found {type(fn).__name__}")
+        self.alert_handlers.append(fn)
 
     def check_system_health(self) -> str:
         """Look at the health, alert when it changed, and return it: OK, WARNING, ERROR, CRITICAL.
