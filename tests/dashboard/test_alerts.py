@@ -372,6 +372,7 @@ def test_a_tracker_or_a_monitor_that_fails(tracker, make):
         ((SystemStatusTracker(), Monitor()), {"cooldown_s": -1}, ValueError, "cooldown_s .* -1"),
         ((SystemStatusTracker(), Monitor()), {"first_attempt_s": "1"}, ValueError, "found '1'"),
         ((SystemStatusTracker(), Monitor()), {"cooldown_s": True}, ValueError, "found True"),
+        ((SystemStatusTracker(), Monitor()), {"retries": 3}, TypeError, "Retries, found int"),
     ],
 )
 def test_bad_arguments_are_named(arguments, more, error, says):

@@ -114,6 +114,8 @@ def test_what_the_program_logs_by_apprise_is_still_logged(receiver, caplog):
         ("hunter2", "found no URL"),
         ([], "at least one"),
         ([3], "at least one"),
+        (None, "at least one"),
+        ({"json://localhost": 1}, "at least one"),
     ],
 )
 def test_addresses_that_apprise_does_not_know_are_refused(urls, says, caplog, capfd):

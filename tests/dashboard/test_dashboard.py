@@ -277,6 +277,15 @@ def test_bad_parts_are_named(arguments, says):
         Dashboard(*arguments)
 
 
+@pytest.mark.parametrize(
+    ("path", "error"), [(3, TypeError), ("", ValueError), (".", ValueError), ("a\0b", ValueError)]
+)
+def test_a_path_must_be_that_of_a_file(path, error):
+    """Refused before anything is written."""
+    with pytest.raises(error, match="allowed: the path of a file"):
+        DashboardService(path=path)
+
+
 def test_only_dashboard_data_becomes_json(tracker):
     """Anything else is refused."""
     with pytest.raises(TypeError, match="found dict"):

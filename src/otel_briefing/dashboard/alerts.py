@@ -10,13 +10,14 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from otel_briefing.dashboard.alert_delivery import Delivery, name_of
+from otel_briefing.dashboard.alert_lane import Retries
 from otel_briefing.dashboard.alert_states import AlertStates, Change
 from otel_briefing.telemetry import threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from otel_briefing.dashboard.alert_lane import Handler, Retries
+    from otel_briefing.dashboard.alert_lane import Handler
 
 COOLDOWN_S = 300.0
 FIRST_ATTEMPT_S = 5.0
@@ -85,7 +86,7 @@ class RealTimeMonitoringDashboard:
         self.first_attempt_s = _check_seconds("first_attempt_s", first_attempt_s)
         self.alert_handlers: list[Handler] = []
         self._states = AlertStates(lambda: self.cooldown_s)
-        self._delivery = Delivery(retries)
+        self._delivery = Delivery(_check_retries(retries))
         self._monotonic = monotonic
         self._failed: dict[str, int] = {"failed_checks": 0, "failed_summaries": 0}
         self._renew_lock()
@@ -159,6 +160,12 @@ def _check_seconds(name: str, value: Any) -> float:
     if not number or not value >= 0:
         raise ValueError(f"{name} must be a number of seconds from 0, found {value!r}")
     return float(value)
+
+
+def _check_retries(value: Any) -> Retries | None:
+    if value is None or isinstance(value, Retries):
+        return value
+    raise TypeError(f"retries must be an alert_lane.Retries, found {type(value).__name__}")
 
 
 def _forget_all() -> None:

@@ -46,8 +46,9 @@ class AppriseAlertHandler:
     """
 
     def __init__(self, urls: str | Sequence[str]) -> None:
-        texts = [urls] if isinstance(urls, str) else list(urls)
-        if not texts or not all(isinstance(text, str) for text in texts):
+        texts = [urls] if isinstance(urls, str) else urls
+        good = isinstance(texts, (list, tuple)) and texts
+        if not good or not all(isinstance(text, str) for text in texts):
             raise ValueError("urls must be an Apprise URL, or a list of at least one")
         with unobserved():
             self._servers = [_server(number, text) for number, text in enumerate(texts)]

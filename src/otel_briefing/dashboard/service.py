@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,6 @@ from otel_briefing.issues.assemble import rank_issues
 from otel_briefing.issues.detector import IssueDetector
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable
 
 FILE = "dashboard.json"
@@ -36,6 +36,7 @@ class DashboardService:
 
     Raises:
         TypeError: tracker or detector lack what is asked of them, or `path` is no path.
+        ValueError: `path` is empty or that of a folder.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class DashboardService:
         detector: Any = None,
     ) -> None:
         self.config = config
-        self._path = None if path is None else Path(path)
+        self._path = None if path is None else _checked_path(path)
         self._live = tracker is None and detector is None
         self._detector = detector if detector is not None else IssueDetector()
         self._own = RealtimeDashboard(
@@ -111,3 +112,13 @@ class DashboardService:
 
     def _is_live(self) -> bool:
         return self._live and live.snapshot is not None
+
+
+def _checked_path(path: str | os.PathLike[str]) -> Path:
+    allowed = "allowed: the path of a file"
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path is a {type(path).__name__}; {allowed}")
+    found = Path(path)
+    if not str(path) or "\0" in str(path) or found.is_dir():
+        raise ValueError(f"path {str(path)!r} cannot be written; {allowed}")
+    return found
