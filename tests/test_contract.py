@@ -16,15 +16,6 @@ import pytest
 
 ANY = object()  # a parameter without a promised default: it may be required
 
-# What is promised and not built yet. An entry that exists fails the tests: strike it out.
-NOT_YET = {
-    "otel_briefing.dashboard:IssueDetector",
-    "otel_briefing.dashboard:RealtimeDashboard",
-    "otel_briefing.dashboard:DashboardData",
-    "otel_briefing.dashboard:DashboardService",
-    "otel_briefing.dashboard:RealTimeMonitoringDashboard",
-}
-
 # Import path → the names that can be imported from there.
 IMPORTS = {
     "otel_briefing": [
@@ -251,31 +242,13 @@ def found(name: str) -> Any:
         return None
 
 
-def owner(name: str) -> str:
-    """`module:Class.method` belongs to `module:Class`."""
-    path, _, dotted = name.partition(":")
-    return f"{path}:{dotted.split('.')[0]}"
-
-
-def promised(names):
-    """Only what is built; the others stand in `NOT_YET`."""
-    return [name for name in names if owner(name) not in NOT_YET]
-
-
-@pytest.mark.parametrize("name", promised(NAMES))
+@pytest.mark.parametrize("name", NAMES)
 def test_every_name_is_where_it_is_promised(name):
     """An import that the contract writes down works."""
     assert found(name) is not None
 
 
-@pytest.mark.parametrize("name", sorted(NOT_YET))
-def test_what_is_said_not_to_be_there_is_not_there(name):
-    """An entry of `NOT_YET` that was built must be struck out, so that it is checked."""
-    assert name in NAMES
-    assert found(name) is None
-
-
-@pytest.mark.parametrize("name", promised(CALLS))
+@pytest.mark.parametrize("name", CALLS)
 def test_calls_take_what_is_promised(name):
     """The parameters by name and order, with their defaults; any further one is optional."""
     target = found(name)
@@ -300,7 +273,7 @@ def test_what_is_awaited_is_a_coroutine_function(method):
     assert inspect.iscoroutinefunction(getattr(processor, method))
 
 
-@pytest.mark.parametrize("name", promised(ATTRIBUTES))
+@pytest.mark.parametrize("name", ATTRIBUTES)
 def test_classes_offer_what_is_promised(name):
     """Fields of data, properties of what lives."""
     target = found(name)

@@ -131,7 +131,7 @@ def _configuration(findings: list[str]) -> dict[str, Any]:
             )
         )
     facts: dict[str, Any] = {"file": str(config.path) if config.path else phrase("none")}
-    for name, value in config.as_dict().items():
+    for name, value in config.shown().items():
         if config.source_of(name) != "default":
             facts[name] = f"{value} ({config.source_of(name)})"
     return facts

@@ -122,6 +122,7 @@ class _Reading:
 
     def __init__(self, path: Path, loader: yaml.SafeLoader, options: Options) -> None:
         self._path, self._loader, self._options = path, loader, options
+        self._by_key = {option.key: option for option in options.values()}
         self._sections = sorted({option.section for option in options.values() if option.section})
         self._found: dict[str, Setting] = {}
         self._problems: list[str] = []
@@ -185,7 +186,7 @@ class _Reading:
             return self._options.get(key)
         if section not in self._sections:
             return None
-        own = self._options.get(f"{section}_{key}")
+        own = self._by_key.get(f"{section}.{key}") or self._options.get(f"{section}_{key}")
         return own if own or key == _NEVER_FROM_A_SECTION else self._options.get(key)
 
     def _unknown(self, section: str, dotted: str) -> str:

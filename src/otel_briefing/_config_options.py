@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, overload
@@ -23,6 +24,9 @@ _FOUND_CHARS = 80  # of a refused value, that a message repeats
 _NEAR_ENOUGH = 0.4  # difflib ratio below which a "nearest" key would only puzzle
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
+_URL = r"[A-Za-z][A-Za-z0-9+]{0,31}://\S+"  # compiled when needed: most ask for no alerts
+_HOST = r"[A-Za-z0-9.\-]{1,253}(?::\d{1,5})?"
+_WITH_HOST = frozenset({"http", "https", "mailto", "mailtos", "json", "jsons", "xml", "xmls"})
 _TYPE_WORDS = {
     bool: phrase("true or false"),
     int: phrase("a number"),
@@ -55,6 +59,14 @@ class Kind(Generic[T]):
     def schema(self) -> dict[str, Any]:
         """Return what a YAML file may say, as JSON Schema."""
         return {}
+
+    def shown(self, value: T) -> Any:
+        """Return what may be printed of a value."""
+        return value
+
+    def describe(self, value: object) -> str:
+        """Name a refused value."""
+        return describe(value)
 
 
 class Flag(Kind[bool]):
@@ -257,6 +269,57 @@ class Levels(Kind["Mapping[str, str]"]):
         }
 
 
+class Addresses(Kind["tuple[str, ...]"]):
+    """Several URLs with secrets in them: nobody prints more than scheme and host.
+
+    In an environment variable blanks separate them.
+    """
+
+    allowed = "a list of URLs, scheme://…"
+
+    def check(self, value: object) -> tuple[str, ...]:
+        """Take a list of texts; one text alone is a list of one."""
+        texts = (value,) if isinstance(value, str) else value
+        if not isinstance(texts, (list, tuple)):
+            raise TypeError
+        for text in texts:
+            if not isinstance(text, str):
+                raise TypeError
+            if not re.fullmatch(_URL, text.strip()):
+                raise ValueError
+        return tuple(text.strip() for text in texts)
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        """Split at blanks."""
+        return self.check(text.split())
+
+    def shown(self, value: tuple[str, ...]) -> Any:
+        """Return scheme and host; of schemes whose host is a token, the scheme."""
+        return [_scheme_and_host(text) for text in value]
+
+    def schema(self) -> dict[str, Any]:
+        """Return what a YAML file may say."""
+        url = {"type": "string", "pattern": _URL}
+        return {"anyOf": [{"type": "array", "items": url}, url]}
+
+    def describe(self, value: object) -> str:
+        """Say nothing of what it holds: it may be a secret in the wrong place."""
+        if isinstance(value, str):
+            return "a text without scheme://, or with a blank (not shown)"
+        if isinstance(value, (list, tuple)):
+            return f"a list of {len(value)} (not shown)"
+        return type(value).__name__
+
+
+def _scheme_and_host(text: str) -> str:
+    scheme, _, rest = text.partition("://")
+    authority, _, after = rest.partition("/")
+    host = authority.partition("?")[0].rpartition("@")[2]
+    # An `@` behind the first slash: a password with a slash in it, perhaps.
+    known = scheme.lower() in _WITH_HOST and "@" not in after and re.fullmatch(_HOST, host)
+    return f"{scheme}://{host if known else '…'}"
+
+
 class Option(Generic[T]):
     """One row of the table: a class attribute of the config, from which all its names follow.
 
@@ -314,7 +377,7 @@ class Option(Generic[T]):
             self._refuse(text, where)
 
     def _refuse(self, value: object, where: str) -> NoReturn:
-        raise ConfigError(refused(where, describe(value), shown(self.allowed))) from None
+        raise ConfigError(refused(where, self.kind.describe(value), shown(self.allowed))) from None
 
 
 Options = Mapping[str, Option[Any]]

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from otel_briefing._config_options import (
     CONFIG_FILE,
+    Addresses,
     Choice,
     Flag,
     Folder,
@@ -97,6 +98,18 @@ class EnhancedLoggingConfig:
     )
     dashboard_enabled = Option(
         Flag(), default=True, key="dashboard.enabled", doc="write `dashboard.json`"
+    )
+    alert_urls = Option(
+        Addresses(),
+        default=(),
+        key="alerts.urls",
+        doc="who is told when the health changes: JSON webhooks (http, https), or Apprise URLs",
+    )
+    alert_cooldown_s = Option(
+        Number(0, _DAY_S, "s"),
+        default=300,
+        key="alerts.cooldown_s",
+        doc="quiet time after an alert, in which changes are gathered; 0: every change is told",
     )
     analysis_enabled = Option(
         Flag(),
@@ -295,8 +308,12 @@ class EnhancedLoggingConfig:
         """Return every option's value by its name."""
         return {name: _plain(getattr(self, name)) for name in OPTIONS}
 
+    def shown(self) -> dict[str, Any]:
+        """Return every option by its name as it may be printed: without what is secret."""
+        return {name: _plain(row.kind.shown(getattr(self, name))) for name, row in OPTIONS.items()}
+
     def __repr__(self) -> str:
-        values = self.as_dict().items()
+        values = self.shown().items()
         given = (f"{name}={value!r}" for name, value in values if self.source_of(name) != _DEFAULT)
         return f"{type(self).__name__}({', '.join(given)})"
 
@@ -396,14 +413,13 @@ class ConfigurationManager:
 
 
 def check_file(path: str | os.PathLike[str]) -> list[tuple[str, Any, str]]:
-    """Return YAML key, value and source of every option as they would be with this file.
+    """Return YAML key, value to print and source of every option as they would be with this file.
 
     Raises ConfigError when the file, its overlay or the environment cannot be used.
     """
     config = EnhancedLoggingConfig.from_file(path)
     return [
-        (option.key, _plain(getattr(config, name)), config.source_of(name))
-        for name, option in OPTIONS.items()
+        (OPTIONS[name].key, value, config.source_of(name)) for name, value in config.shown().items()
     ]
 
 

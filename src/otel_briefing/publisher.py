@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from otel_briefing.briefing.finding_files import FindingFiles
 from otel_briefing.briefing.render_clock import RenderClock
 from otel_briefing.briefing.service import live
-from otel_briefing.briefing.writer import PageWriter
+from otel_briefing.briefing.writer import PageWriter, valid_for_s
 from otel_briefing.events import by_level
 from otel_briefing.exceptions import StateError
 from otel_briefing.issues.model import VANISHED, Component, IssueState, Snapshot, Traffic
 from otel_briefing.language import phrase
 from otel_briefing.state import folder
 from otel_briefing.state.surroundings import Surroundings
+from otel_briefing.telemetry import guard
 from otel_briefing.telemetry.account import total
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from otel_briefing.briefing.status_tracker import ComponentStatus, SystemStatusTracker
     from otel_briefing.config import EnhancedLoggingConfig
+    from otel_briefing.dashboard.live_alerts import LiveAlerts
     from otel_briefing.issues.model import ProcessRun, SystemIssue
     from otel_briefing.state.roster import Member
     from otel_briefing.state.store import SharedStore
@@ -80,10 +82,13 @@ class PagePublisher:
         self._look_at = 0.0
         self.last_error = ""
         self._tracker = tracker
+        self._alerts: LiveAlerts | None = None
 
     def make_live(self, analyzer: Any) -> None:
         """Let `LLMBriefingService` speak of this process."""
         live.tracker, live.analyzer, live.snapshot = self._tracker, analyzer, self.snapshot
+        live.folder, live.facts = self._folder, self._document_facts
+        live.may_replace = self._store.may_replace
 
     def give_way(self) -> None:
         """Let nobody speak of this process any more."""
@@ -129,9 +134,27 @@ class PagePublisher:
         may_replace = self._store.may_replace
         if not self._writer.write(snapshot, extra=self._extra(), may_replace=may_replace):
             self.last_error = self._writer.last_error
+        self._alert(snapshot)
         self._clock.took(time.thread_time() - began)
         if ending is not None:
             self._store.leave()
+            if self._alerts is not None:
+                self._alerts.last_chance()
+
+    def _alert(self, snapshot: Snapshot) -> None:
+        """Tell whoever asked for it that the health has changed."""
+        if not self._config.alert_urls:
+            return
+        with guard.guarded(__name__):
+            if self._alerts is None:
+                from otel_briefing.dashboard.live_alerts import LiveAlerts  # noqa: PLC0415  # rarely
+
+                self._alerts = LiveAlerts(
+                    self._folder,
+                    lambda: self._config.alert_urls,
+                    lambda: self._config.alert_cooldown_s,
+                )
+            self._alerts.look(snapshot, self._store.may_replace)
 
     def _look_around(self, *, last: bool) -> None:
         now = time.monotonic()
@@ -182,7 +205,11 @@ class PagePublisher:
             traffic=_traffic([facts for _, facts in told], run, now_ns),
             moments=picture.moments,
             other_runs=others,
-            not_known=[*self._not_known(told, now_ns), *_levels_not_seen()],
+            not_known=[
+                *self._not_known(told, now_ns),
+                *_levels_not_seen(),
+                *(self._alerts.trouble() if self._alerts else ()),
+            ],
             performance=_performance(told),
             drops=_drops([facts for _, facts in told], picture.dropped),
             door=mine["door"],
@@ -279,6 +306,16 @@ class PagePublisher:
             for process, facts in told
             if facts.get("vitals")
         ]
+
+    def _document_facts(self) -> dict[str, Any]:
+        """Return what the document holds beside a snapshot."""
+        known = self._tracker.components.items()
+        metrics = {name: component.metrics for name, component in known if component.metrics}
+        return {
+            "valid_for_s": valid_for_s(self._config),
+            "component_metrics": metrics,
+            **self._extra(),
+        }
 
     def _extra(self) -> dict[str, Any]:
         return {

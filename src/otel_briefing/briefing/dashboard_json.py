@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same snapshot as data: what commands and other programs read. All text in it is inert."""
+"""The same snapshot as data: what commands and other programs read. All text in it is inert.
+
+`dashboard/dashboard.schema.json` describes it; what is added here is described there.
+"""
 
 from __future__ import annotations
 
 import itertools
+import json
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,24 +19,31 @@ from otel_briefing.briefing.status_tracker import health_of
 from otel_briefing.briefing.wording import direction, iso, nanoseconds
 from otel_briefing.issues.model import (
     Exemplar,
-    IssueState,
     Operation,
     ProcessRun,
     Snapshot,
     SystemIssue,
 )
-from otel_briefing.language import shown
+from otel_briefing.language import say, shown
 
 if TYPE_CHECKING:
     import datetime as dt
 
     from otel_briefing.events import Raised
+    from otel_briefing.issues.model import (
+        Exemplar,
+        Operation,
+        ProcessRun,
+        Snapshot,
+        SystemIssue,
+    )
 
 SCHEMA_VERSION = 1
 _TEXT_CHARS = 1_000
 _ISSUES = 200
 _TOP = 3
 _DEPTH = 6
+_IN_USE = "in use"
 _S = 1_000_000_000
 
 
@@ -39,7 +51,8 @@ def dashboard(snapshot: Snapshot, extra: Mapping[str, Any] | None = None) -> dic
     """Return the snapshot as JSON-ready data.
 
     `extra` supplies what a snapshot does not hold: `create_time` (s since the epoch), `python`,
-    `versions`, `exporters`, `page_file`, `valid_for_s`, `hub`, `processes`.
+    `versions`, `exporters`, `page_file`, `valid_for_s`, `hub`, `processes`, `component_metrics`
+    (by component), `state_dir` (where the commands shall look, when not where they do anyway).
     """
     more = dict(extra or {})
     page = Page(snapshot, marker="")
@@ -87,13 +100,23 @@ def dashboard(snapshot: Snapshot, extra: Mapping[str, Any] | None = None) -> dic
                 _text(f"{o.service} {o.name}".strip()): round(o.p95_ms, 3)
                 for o in snapshot.operations
             },
+            "components": _plain(more.get("component_metrics") or {}),
         },
         "recommendations": _recommendations(page),
-        "quick_actions": _quick_actions(page),
+        "quick_actions": _quick_actions(page, more),
         "drops": _plain(snapshot.drops),
         "delivery": _plain(more.get("delivery") or {}),
         "not_known": [_text(spoken(sentence)) for sentence in snapshot.not_known],
     }
+
+
+def to_text(document: Mapping[str, Any]) -> str:
+    """Write a document one line a key: indented throughout, it would take ten times as long."""
+    lines = (
+        f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}"
+        for key, value in document.items()
+    )
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def _text(value: object) -> str:
@@ -106,6 +129,8 @@ def _ours(sentence: str) -> str:
 
 def _plain(value: Any, depth: int = 0) -> Any:
     """Return any value as inert JSON data, bounded in depth."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no word for it
     if value is None or isinstance(value, bool | int | float):
         return value
     if depth < _DEPTH and isinstance(value, Mapping):
@@ -246,17 +271,31 @@ def _exemplar(exemplar: Exemplar) -> dict[str, str]:
 
 
 def _recommendations(page: Page) -> list[str]:
-    checks = [
-        _text(f"{issue.id}: {shown(issue.suggested_actions[0])}")
-        for issue in page.active
-        if issue.suggested_actions
-    ]
-    return checks[: 2 * _TOP]
+    """Return the next step for each issue, the most urgent first; a symptom has its cause's."""
+    found = (_next_step(issue, page) for issue in page.active)
+    return list(itertools.islice((step for step in found if step), 2 * _TOP))
 
 
-def _quick_actions(page: Page) -> list[str]:
+def _next_step(issue: SystemIssue, page: Page) -> str:
+    if issue.cause_id:
+        return ""
+    if issue.suggested_actions:
+        return _text(f"{issue.id}: {shown(issue.suggested_actions[0])}")
+    frames = _frames(issue, page)
+    if not frames:
+        return ""
+    return _text(say("{id}: read {frame}, where it breaks", id=issue.id, frame=frames[0]))
+
+
+def _quick_actions(page: Page, more: Mapping[str, Any]) -> list[str]:
+    """Return commands that say more, the most urgent first; none where there is nothing to say."""
+    where = str(more.get("state_dir", ""))
+    folder = safety.shell_word(where)
+    if where and not folder:
+        return []  # a command that cannot be copied as it stands is none
+    command = f"otel-briefing --state-dir {folder}" if folder else "otel-briefing"
     words = [safety.shell_word(issue.id) for issue in page.active[:_TOP]]
-    actions = [f"otel-briefing issue {word}" for word in words if word]
-    if any(issue.state is IssueState.RESOLVED for issue in page.snapshot.issues):
-        actions.append("otel-briefing issues")
-    return [*actions, "otel-briefing doctor"]
+    actions = [f"{command} issue {word}" for word in words if word]
+    if page.snapshot.drops or more.get("hub", _IN_USE) != _IN_USE:
+        actions.append(f"{command} doctor")
+    return actions

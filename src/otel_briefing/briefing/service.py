@@ -19,7 +19,7 @@ from otel_briefing.issues.model import Component, ProcessRun, Snapshot, SystemIs
 from otel_briefing.language import phrase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 __all__ = ["LLMBriefingService", "LiveParts", "PageWriter", "RenderClock", "live"]
 
@@ -46,6 +46,9 @@ class LiveParts:
         self.analyzer: Analyzer | None = None
         self.snapshot: Callable[[], Snapshot] | None = None
         self.writer: PageWriter | None = None
+        self.folder: Path | None = None  # where the files are
+        self.facts: Callable[[], Mapping[str, Any]] | None = None  # what a snapshot does not hold
+        self.may_replace: Callable[[], bool] | None = None  # whether this process writes the files
 
 
 live = LiveParts()

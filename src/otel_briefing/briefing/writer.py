@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from otel_briefing.briefing import safety
-from otel_briefing.briefing.dashboard_json import dashboard
+from otel_briefing.briefing.dashboard_json import dashboard, to_text
 from otel_briefing.briefing.files import (
     make_folder,
     marker_of,
@@ -173,6 +172,10 @@ class PageWriter:
             return 0
         return int(found[1]) if found else 0
 
+    def _component_metrics(self) -> dict[str, Any]:
+        known = self._tracker.components if self._tracker else {}
+        return {name: component.metrics for name, component in known.items() if component.metrics}
+
     def _write(
         self, snapshot: Snapshot, extra: Mapping[str, Any], may_replace: Callable[[], bool]
     ) -> None:
@@ -187,16 +190,14 @@ class PageWriter:
             if not write_atomically(self.folder / PAGE, self._render(snapshot), may_replace):
                 return
         if self._config.dashboard_enabled:
-            more = {"page_file": PAGE, "valid_for_s": valid_for_s(self._config), **extra}
-            write_atomically(self.folder / DASHBOARD, _json(dashboard(snapshot, more)), may_replace)
+            more = {
+                "page_file": PAGE,
+                "valid_for_s": valid_for_s(self._config),
+                "component_metrics": self._component_metrics(),
+                **extra,
+            }
+            write_atomically(
+                self.folder / DASHBOARD, to_text(dashboard(snapshot, more)), may_replace
+            )
         self._previous = snapshot
         self._files.write((each for each in due if not each.is_missing), snapshot, self.marker)
-
-
-def _json(content: Mapping[str, Any]) -> str:
-    """Write one line a key: indented throughout, it would take ten times as long."""
-    lines = (
-        f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}"
-        for key, value in content.items()
-    )
-    return "{\n" + ",\n".join(lines) + "\n}\n"
