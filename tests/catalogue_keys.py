@@ -27,11 +27,14 @@ SECTIONS = {"say": "said", "phrase": "phrases"}
 WORDS = re.compile(r"[A-Za-z]{2,}[,:;.]? [a-z]{2,}|^[a-z]{3,} $|^- [A-Z][a-z]+:")
 # Packs' and programs' authors are refused in English; the others look for words in logs.
 LEFT_OUT = re.compile("patterns|detector|log_")
+# Alerts go to handlers in English, and their authors are refused in it.
+TOLD_BY_HANDLERS = re.compile("alerts|apprise|webhook|service")
 # Where every text is for readers of pages and commands.
 READ = [
-    *(path for room in ("briefing", "dashboard", "faces") for path in (SOURCE / room).glob("*.py")),
+    *(path for room in ("briefing", "faces") for path in (SOURCE / room).glob("*.py")),
+    *(p for p in (SOURCE / "dashboard").glob("*.py") if not TOLD_BY_HANDLERS.match(p.stem)),
     *(path for path in (SOURCE / "issues").glob("*.py") if not LEFT_OUT.match(path.stem)),
-    *SOURCE.glob("_c*.py"),
+    *(path for path in SOURCE.glob("_c*.py") if path.stem != "_config_schema"),
     SOURCE / "cli.py",
     SOURCE / "publisher.py",
     SOURCE / "telemetry" / "delivery.py",
@@ -43,6 +46,7 @@ NOT_OURS_TO_TRANSLATE = {
     *("too many", "slow disk", " `src raise", "No span", "Records below"),  # what code looks for
     "… {} more lines",  # in a file of findings, which is the tools' own
     *("otel-briefing: no briefing is written: {}", "its service"),
+    *("the last good configuration stays in use: %s", "Mapping[str, str]"),  # a log line; a type
 }
 
 

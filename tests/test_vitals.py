@@ -103,10 +103,10 @@ def test_what_left_its_range_has_a_section_and_the_dashboard_the_figures(pipelin
         pipeline.monitor.record_metric("queue_length", value)
     pipeline.monitor.sample()
     pipeline.publish()
-    assert "## Performance\n- queue_length 400 (normal: 90 to 110)\n" in page(tmp_path)
+    assert "## Performance\n- queue_length: 400 (normal: 90 to 110)\n" in page(tmp_path)
     dashboard = json.loads((tmp_path / "state" / "dashboard.json").read_text())
     metrics = dashboard["performance_metrics"]
-    assert ["queue_length 400 (normal: 90 to 110)"] == metrics["notes"]
+    assert ["queue_length: 400 (normal: 90 to 110)"] == metrics["notes"]
     (process,) = metrics["processes"]
     assert process["memory_mb"] > 1
 

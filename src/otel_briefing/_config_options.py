@@ -224,7 +224,7 @@ class Levels(Kind["Mapping[str, str]"]):
     words = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
     spellings = MappingProxyType({"WARN": "WARNING", "FATAL": "CRITICAL"})
     most = 1_000
-    allowed = f"logger names, each with one of {', '.join(words)}"
+    allowed = phrase("logger names, each with one of {words}", words=", ".join(words))
 
     def check(self, value: object) -> Mapping[str, str]:
         """Take a mapping; what is returned cannot be changed."""
@@ -275,7 +275,7 @@ class Addresses(Kind["tuple[str, ...]"]):
     In an environment variable blanks separate them.
     """
 
-    allowed = "a list of URLs, scheme://…"
+    allowed = phrase("a list of URLs, scheme://…")
 
     def check(self, value: object) -> tuple[str, ...]:
         """Take a list of texts; one text alone is a list of one."""
@@ -305,9 +305,9 @@ class Addresses(Kind["tuple[str, ...]"]):
     def describe(self, value: object) -> str:
         """Say nothing of what it holds: it may be a secret in the wrong place."""
         if isinstance(value, str):
-            return "a text without scheme://, or with a blank (not shown)"
+            return say("a text without scheme://, or with a blank (not shown)")
         if isinstance(value, (list, tuple)):
-            return f"a list of {len(value)} (not shown)"
+            return say("a list of {count} (not shown)", count=len(value))
         return type(value).__name__
 
 

@@ -508,7 +508,7 @@ def _check_config(args: argparse.Namespace) -> int:
         print(as_text(), end="")
         return FINE
     if args.file is None:
-        return _fail(args, "check-config: a FILE is missing; or --schema", USAGE)
+        return _fail(args, say("check-config: a FILE is missing; or --schema"), USAGE)
     from otel_briefing.config import check_file, environment_warnings  # noqa: PLC0415
 
     try:

@@ -417,16 +417,18 @@ class Pipeline:
         lost, delivery = self._delivery()
         drops.update(lost)
         if guard.swallowed.total:
-            drops["internal errors swallowed"] = guard.swallowed.total
+            drops[phrase("internal errors swallowed")] = guard.swallowed.total
         if self._attachments is not None and self._attachments.refused:
-            drops["findings of debugging tools"] = self._attachments.refused
+            drops[phrase("findings of debugging tools")] = self._attachments.refused
         if self._news.untold:
-            drops["events of components' status"] = self._news.untold
+            drops[phrase("events of components' status")] = self._news.untold
         if self._unwatched:
-            drops["all of children that were forked while we were being loaded"] = self._unwatched
+            drops[phrase("all of children that were forked while we were being loaded")] = (
+                self._unwatched
+            )
         suppressed = sum(handler.suppressed for handler in self._handlers)
         if suppressed:
-            drops["records of exporters about their own exports"] = suppressed
+            drops[phrase("records of exporters about their own exports")] = suppressed
         vitals = self.measuring.told()
         return {
             **vitals,
@@ -453,7 +455,8 @@ class Pipeline:
     def _not_known(self) -> list[str]:
         said: list[str] = []
         if error := self._watch.last_error:
-            said.append(f"The configuration file cannot be used, the last good one is:\n{error}")
+            what = phrase("The configuration file cannot be used, the last good one is:")
+            said.append(f"{what}\n{error}")
         if self._analyzer is not None:
             trouble = self._analyzer.pipeline_trouble.most_common(3)
             said += [

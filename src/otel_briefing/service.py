@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
     from otel_briefing.briefing.service import LLMBriefingService
     from otel_briefing.briefing.status_tracker import SystemStatusTracker
+    from otel_briefing.dashboard.service import DashboardService
     from otel_briefing.issues.analyzer import IssueAnalyzer
     from otel_briefing.performance.cache_manager import CacheManager
+    from otel_briefing.performance.memory_optimizer import MemoryOptimizer
+    from otel_briefing.performance.performance_monitor import PerformanceMonitor
     from otel_briefing.pipeline import Pipeline
 
 __all__ = ["EnhancedLoggingService", "SmartLoggingService", "get_enhanced_logging_service"]
@@ -120,20 +123,23 @@ class EnhancedLoggingService:
         return part
 
     @property
-    def dashboard(self) -> Any:
+    def dashboard(self) -> DashboardService:
         """The dashboard of the same."""
         self._pipeline().make_live()
-        return self._part("dashboard", lambda: _named("dashboard", "DashboardService")(self.config))
+        part: DashboardService = self._part(
+            "dashboard", lambda: _named("dashboard.service", "DashboardService")(self.config)
+        )
+        return part
 
     @property
-    def monitor(self) -> Any:
+    def monitor(self) -> PerformanceMonitor:
         """The PerformanceMonitor that measures this process."""
-        return self._of_pipeline("monitor")
+        return self._pipeline().monitor
 
     @property
-    def memory_optimizer(self) -> Any:
+    def memory_optimizer(self) -> MemoryOptimizer:
         """The MemoryOptimizer that keeps this process below its threshold."""
-        return self._of_pipeline("memory_optimizer")
+        return self._pipeline().memory_optimizer
 
     @property
     def cache_manager(self) -> CacheManager:
@@ -187,9 +193,6 @@ class EnhancedLoggingService:
         if pipeline is None:
             raise BriefingError("the service is not running; start() starts it")
         return pipeline
-
-    def _of_pipeline(self, name: str) -> Any:
-        return getattr(self._pipeline(), name)
 
     def _part(self, name: str, make: Any) -> Any:
         pipeline = self._pipeline()

@@ -13,6 +13,7 @@ from otel_briefing.events import WARN, FailureSite, Raised
 from otel_briefing.issues import fingerprint as fp
 from otel_briefing.issues.deltas import IssueFacts
 from otel_briefing.issues.model import Confidence, Reading
+from otel_briefing.language import phrase
 from otel_briefing.performance import finding as room
 from otel_briefing.performance.memory_optimizer import MemoryOptimizer
 from otel_briefing.performance.performance_monitor import PerformanceMonitor
@@ -103,8 +104,8 @@ def facts_of(found: Finding, service: str) -> IssueFacts:
 
 _SEEN_THERE = Reading(
     Confidence.LIKELY,
-    "what waited was waiting while the thread was at the place named above.",
-    "later looks (py-spy dump) find the thread elsewhere",
+    phrase("what waited was waiting while the thread was at the place named above."),
+    phrase("later looks (py-spy dump) find the thread elsewhere"),
 )
 
 
@@ -121,7 +122,9 @@ def _monitor(config: EnhancedLoggingConfig) -> PerformanceMonitor:
 
 def _trouble_of(collector: CollectorStatus) -> str:
     if collector["is_hanging"]:
-        return f"A metric collector has not returned, and is not asked again:\n{collector['name']}"
+        said = phrase("A metric collector has not returned, and is not asked again:")
+        return f"{said}\n{collector['name']}"
     if collector["failed"] or collector["refused_values"]:
-        return f"A metric collector fails:\n{collector['name']}: {collector['last_error']}"
+        said = phrase("A metric collector fails:")
+        return f"{said}\n{collector['name']}: {collector['last_error']}"
     return ""

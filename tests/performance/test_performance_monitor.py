@@ -444,7 +444,7 @@ def test_what_left_its_normal_range_is_said_beside_that_range(monitor):
     for value in [100, 110, 90, 105] * 10 + [400] * 3:
         monitor.record_metric("queue_length", value)
     monitor.sample()
-    assert ["queue_length 400 (normal: 90 to 110)"] == monitor.out_of_range
+    assert ["queue_length: 400 (normal: 90 to 110)"] == monitor.out_of_range
 
 
 def test_findings_go_to_whom_they_are_for(monitor):

@@ -17,6 +17,7 @@ from otel_briefing.dashboard.alert_delivery import Delivery
 from otel_briefing.dashboard.alert_states import FIRING, AlertStates, Change
 from otel_briefing.dashboard.alerts import alert_of, message_of
 from otel_briefing.exceptions import AlertError
+from otel_briefing.language import phrase
 from otel_briefing.telemetry import guard
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ class LiveAlerts:
         """Say which alerts do not arrive: a sentence of ours, then others' words on a new line."""
         stats = self._delivery.stats()
         return [
-            f"An alert could not be delivered; `alert_urls` may be wrong.\n{name}: {error}"
+            phrase("An alert could not be delivered; `alert_urls` may be wrong.")
+            + f"\n{name}: {error}"
             for name, error in stats["last_errors"].items()
         ]
 

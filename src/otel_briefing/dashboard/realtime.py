@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from otel_briefing.briefing.dashboard_json import SCHEMA_VERSION, dashboard, to_text
 from otel_briefing.issues.assemble import rank_issues
 from otel_briefing.issues.model import Component, ProcessRun, Snapshot, SystemIssue
+from otel_briefing.language import phrase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -128,7 +129,9 @@ class RealtimeDashboard:
                 Component(name, c.status, c.details, 0, c.issue_count)
                 for name, c in components.items()
             ],
-            not_known=["Only reported component states and given log lines are looked at here."],
+            not_known=[
+                phrase("Only reported component states and given log lines are looked at here.")
+            ],
         )
 
 

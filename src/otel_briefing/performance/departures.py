@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from otel_briefing.language import phrase
 from otel_briefing.performance.metric_report import shown_as
 from otel_briefing.performance.normal_range import departure
 
@@ -19,11 +20,11 @@ _OURS: Final = ("process.", "cpython.", "briefing.")
 # What is watched of the process: what it is called, and the least difference that means anything.
 _WATCHED: Final = {
     "process.cpu.utilization": ("CPU", 0.2),
-    "process.memory.usage": ("memory", 20_000_000.0),
-    "process.thread.count": ("threads", 5.0),
-    "process.open_file_descriptor.count": ("open file descriptors", 20.0),
-    "briefing.gc.pause.utilization": ("garbage collection's share of the time", 0.02),
-    "briefing.event_loop.lag.p95": ("event loop lag, p95", 0.02),
+    "process.memory.usage": (phrase("memory"), 20_000_000.0),
+    "process.thread.count": (phrase("threads"), 5.0),
+    "process.open_file_descriptor.count": (phrase("open file descriptors"), 20.0),
+    "briefing.gc.pause.utilization": (phrase("garbage collection's share of the time"), 0.02),
+    "briefing.event_loop.lag.p95": (phrase("event loop lag, p95"), 0.02),
 }
 _RECORDED_SHARE: Final = 0.5  # nobody knows what such a figure means: only what is plain to see
 
@@ -47,4 +48,11 @@ def _lines(history: MetricHistory) -> Iterator[tuple[bool, str]]:
             continue
         which = f" ({attributes.rstrip('}')})" if known and attributes else ""
         now, low, high = (shown_as(value, unit) for value in found)
-        yield known is not None, f"{label}{which} {now} (normal: {low} to {high})"
+        said = phrase(
+            "{what_said}: {now} (normal: {low} to {high})",
+            what_said=label,
+            now=now,
+            low=low,
+            high=high,
+        )
+        yield known is not None, said + which

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_briefing.language import phrase
 from otel_briefing.performance.finding import Finding
 
 if TYPE_CHECKING:
@@ -25,26 +26,38 @@ FILES_SHARE = 0.9
 _HOPELESS_S = 3.0  # so late, the number of measurements does not matter: there are few then
 
 _LOOP_CHECKS = (
-    """Read the named line: a call there blocks, or computes for long, in a coroutine. Await an
-    asynchronous one, or hand it to asyncio.to_thread.""",
-    """No line is named, or it changes: run with PYTHONASYNCIODEBUG=1, which logs every callback
-    that takes longer than 100 ms.""",
+    phrase(
+        "Read the named line: a call there blocks, or computes for long, in a coroutine. Await an "
+        "asynchronous one, or hand it to asyncio.to_thread."
+    ),
+    phrase(
+        "No line is named, or it changes: run with PYTHONASYNCIODEBUG=1, which logs every callback "
+        "that takes longer than 100 ms."
+    ),
 )
 _GC_CHECKS = (
-    """Find what makes so many container objects: a large structure that is built anew for every
-    request, or a cache that grows.""",
-    """Large and long-lived data at start-up: gc.freeze() after it is loaded takes it out of every
-    later collection.""",
+    phrase(
+        "Find what makes so many container objects: a large structure that is built anew for every "
+        "request, or a cache that grows."
+    ),
+    phrase(
+        "Large and long-lived data at start-up: gc.freeze() after it is loaded takes it out of "
+        "every later collection."
+    ),
 )
 _CPU_CHECKS = (
-    "See where the time goes: py-spy top --pid with the process's number.",
-    """The work is meant to take all it can get (a batch job): nothing is wrong. Otherwise compare
-    the traffic with that of a quiet time.""",
+    phrase("See where the time goes: py-spy top --pid with the process's number."),
+    phrase(
+        "The work is meant to take all it can get (a batch job): nothing is wrong. Otherwise "
+        "compare the traffic with that of a quiet time."
+    ),
 )
 _FILES_CHECKS = (
-    """See what they are: ls -l /proc/PID/fd. Many sockets to one address: connections that are not
-    closed; many of one file: a missing `with`.""",
-    "They are all needed: raise the limit (ulimit -n, LimitNOFILE=).",
+    phrase(
+        "See what they are: ls -l /proc/PID/fd. Many sockets to one address: connections that are "
+        "not closed; many of one file: a missing `with`."
+    ),
+    phrase("They are all needed: raise the limit (ulimit -n, LimitNOFILE=)."),
 )
 
 
@@ -90,12 +103,12 @@ class HealthRules:
         yield Finding(
             "event loop blocked",
             "Performance",
-            f"Event loop blocked, callbacks {_ms(worst.p95_s)} late (p95)",
+            phrase("Event loop blocked, callbacks {late} late (p95)", late=_ms(worst.p95_s)),
             f"event loop of thread {worst.thread}: p95 {_ms(worst.p95_s)}, "
             f"at most {_ms(worst.max_s)} late over {worst.size} measurements",
             "HIGH",
             _LOOP_CHECKS,
-            "more workers: each of them stops in the same place",
+            phrase("more workers: each of them stops in the same place"),
             worst.stack,
         )
 
@@ -107,12 +120,12 @@ class HealthRules:
         yield Finding(
             "garbage collection",
             "Performance",
-            f"Garbage collection takes {_percent(share)} of the time",
+            phrase("Garbage collection takes {share} of the time", share=_percent(share)),
             f"{_percent(share)} of the time went into garbage collection, "
             f"the longest pause {_ms(longest)}",
             "MEDIUM",
             _GC_CHECKS,
-            "gc.disable(): what is in cycles is then never given back",
+            phrase("gc.disable(): what is in cycles is then never given back"),
         )
 
     def _cpu(self, measured: Measured) -> Iterator[Finding]:
@@ -123,7 +136,7 @@ class HealthRules:
         yield Finding(
             "cpu at its limit",
             "Performance",
-            f"CPU at its limit, {_percent(share)} of {limit}",
+            phrase("CPU at its limit, {share} of {limit}", share=_percent(share), limit=limit),
             f"{_percent(share)} of the {limit} that it may use, for {CPU_TIMES} intervals or more",
             "LOW",
             _CPU_CHECKS,
@@ -138,12 +151,14 @@ def _files(measured: Measured) -> Iterator[Finding]:
     yield Finding(
         "file descriptors near their limit",
         "Performance",
-        f"File descriptors near their limit, {used:,.0f} of {limit:,}",
+        phrase(
+            "File descriptors near their limit, {used:,.0f} of {limit:,}", used=used, limit=limit
+        ),
         f"{used:,.0f} of {limit:,} file descriptors are in use; beyond that every open, accept and "
         "connect fails with EMFILE",
         "HIGH",
         _FILES_CHECKS,
-        "a higher limit while their number still grows",
+        phrase("a higher limit while their number still grows"),
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import psutil
 
+from otel_briefing.language import phrase
 from otel_briefing.performance.arguments import check_above, check_seconds
 from otel_briefing.performance.finding import Finding, live
 from otel_briefing.telemetry import guard, threads
@@ -29,10 +30,14 @@ AGAIN_AT = 1.1  # times what was left after clearing: before that, nothing new w
 _MB = 1e6
 
 _CHECKS = (
-    """Compare what was freed with what is in use: little freed means that the memory is not in
-    registered caches.""",
-    """Bound the caches that grow back (a maximum size, a time to live), or raise
-    memory_threshold_mb where so much is meant to be in use.""",
+    phrase(
+        "Compare what was freed with what is in use: little freed means that the memory is not in "
+        "registered caches."
+    ),
+    phrase(
+        "Bound the caches that grow back (a maximum size, a time to live), or raise "
+        "memory_threshold_mb where so much is meant to be in use."
+    ),
 )
 
 _optimizers: weakref.WeakSet[MemoryOptimizer] = weakref.WeakSet()
@@ -314,15 +319,18 @@ class MemoryOptimizer:
                 Finding(
                     "memory above its threshold",
                     "Memory",
-                    f"Memory above its threshold, {used / _MB:,.0f} MB of "
-                    f"{self._threshold_mb:,.0f} MB",
+                    phrase(
+                        "Memory above its threshold, {used:,.0f} MB of {threshold:,.0f} MB",
+                        used=used / _MB,
+                        threshold=self._threshold_mb,
+                    ),
                     f"{used / _MB:,.1f} MB in use, above {self._threshold_mb:,.0f} MB; registered "
                     f"caches cleared: {freed['caches']}, with {freed['freed_entries']:,} entries; "
                     f"objects collected: {freed['collected_objects']:,}; "
                     f"freed: {freed['freed_bytes'] / _MB:,.1f} MB, left: {left / _MB:,.1f} MB",
                     "MEDIUM",
                     _CHECKS,
-                    "a higher threshold while the use still grows",
+                    phrase("a higher threshold while the use still grows"),
                 )
             )
 
