@@ -194,7 +194,7 @@ def test_nobody_looks_at_containers_while_memory_is_level(tmp_path):
     looks = []
     walk = world.watch._walk
     world.watch._walk = types.SimpleNamespace(
-        look=lambda: looks.append(world.now_s) or walk.look(),
+        look=lambda again: looks.append(world.now_s) or walk.look(again),
         classify=walk.classify,
         bounds={},
         cost_s=0.04,
@@ -206,19 +206,34 @@ def test_nobody_looks_at_containers_while_memory_is_level(tmp_path):
     assert all(after - before >= 10 for before, after in itertools.pairwise(looks))
 
 
-def test_the_lines_that_allocate_are_told_where_tracemalloc_runs(tmp_path):
+def test_the_line_that_made_the_items_is_told_where_tracemalloc_runs(tmp_path):
+    """Of the container that grows; all other traces are left alone."""
     world = World(tmp_path)
     tracemalloc.start(1)
     try:
-        world.run(20, 1 * MB, orders_per_s=20)
-        held = [bytes(1000) for _ in range(3000)]
-        world.run(40, 1 * MB, orders_per_s=20)
+        world.run(130, 1 * MB, orders_per_s=20)  # numbers, made by this test
     finally:
         tracemalloc.stop()
-    facts = world.told[0][0]
+    facts = world.told[-1][0]
     frames = [reading.frame for reading in facts.readings if reading.frame]
     assert __file__ in {frame.path for frame in frames}
     assert not any("PYTHONTRACEMALLOC" in check for check in facts.checks)
+    assert not world.watch._sites._before
+
+
+def test_without_a_container_the_lines_that_allocate_are_compared(tmp_path):
+    world = World(tmp_path)
+    tracemalloc.start(1)
+    try:
+        world.run(170, 1 * MB)
+        assert world.told
+        held = [bytes(1000) for _ in range(3000)]
+        world.run(75, 1 * MB)
+    finally:
+        tracemalloc.stop()
+    facts = world.told[-1][0]
+    frames = [reading.frame for reading in facts.readings if reading.frame]
+    assert __file__ in {frame.path for frame in frames}
     assert 3000 == len(held)
 
 
@@ -285,5 +300,7 @@ def test_the_watch_itself_keeps_little():
     for look in range(60):
         kept = growing.update({f"m.c{look}_{n}": n + look for n in range(3_000)})
         assert len(kept) <= memory_watch.MAX_GROWING
-    assert len(growing._known) <= memory_watch.MAX_KNOWN
+    assert len(growing._base) <= memory_watch.MAX_KNOWN
+    assert growing._base.keys() == growing._now.keys() == growing._seen.keys()
+    assert growing._grown <= growing._base.keys()
     gc.collect()

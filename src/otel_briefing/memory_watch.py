@@ -17,6 +17,7 @@ from otel_briefing import stack_traces
 from otel_briefing.issues.memory_facts import (
     Allocation,
     Ceiling,
+    MadeAt,
     Surroundings,
     ends_by_itself,
     leak_facts,
@@ -26,6 +27,7 @@ from otel_briefing.issues.memory_facts import (
 from otel_briefing.issues.memory_growth import MemoryHistory, Sample
 from otel_briefing.performance.allocation_sites import AllocationSites
 from otel_briefing.performance.containers import ContainerWalk
+from otel_briefing.performance.item_origins import item_origins
 from otel_briefing.performance.memory_limit import nearest_limit
 from otel_briefing.performance.memory_sampler import full_collections, memory_use
 
@@ -83,7 +85,7 @@ class MemoryWatch:
         self._time_ns = time_ns
         self._history = MemoryHistory()
         self._growing = GrowingContainers()
-        self._sites = AllocationSites()
+        self._sites = AllocationSites(monotonic)
         self._calls: Counter[str] = Counter()
         self._loaded = self._settled = 0
         self._sampled_s = self._look_from_s = float("-inf")
@@ -137,8 +139,7 @@ class MemoryWatch:
         if not every_s or now_s < self._look_from_s:
             self._walk.classify()
             return {}
-        self._sites.mark()
-        found = self._growing.update(self._walk.look())
+        found = self._growing.update(self._walk.look(self._growing.names))
         every_s = max(every_s, KNOWN_S if self._leak is not None else 0.0)
         self._look_from_s = now_s + max(0.9 * every_s, self._walk.cost_s / MOST_COST)
         return found
@@ -165,19 +166,27 @@ class MemoryWatch:
     def _around(self, growth: Growth, since_ns: int, now_ns: int, resident: int) -> Surroundings:
         limit = nearest_limit(resident, self._threshold_mb())
         ceiling = _ceiling(limit, growth) if limit is not None else None
+        first = growth.containers[0].name if growth.containers else ""
+        items = item_origins(self._walk.find(first)) if first else ()
         return Surroundings(
             service=self._service,
             since_clock=_clock(since_ns),
             ceiling=ceiling,
             full_clock=_full_at(ceiling, now_ns),
-            made_at=made_at(growth.containers[0].name) if growth.containers else None,
-            allocations=tuple(
-                Allocation(stack_traces.to_frame(site.file, "", site.line), site.size, site.blocks)
-                for site in self._sites.growing()
-                if "otel_briefing" not in site.file
-            ),
+            made_at=made_at(first) if first else None,
+            items_made=tuple(MadeAt(*origin) for origin in items),
+            allocations=() if first else self._allocations(),
             traced=self._sites.is_traced,
-            bound=self._walk.bounds.get(growth.containers[0].name, 0) if growth.containers else 0,
+            bound=self._walk.bounds.get(first, 0),
+        )
+
+    def _allocations(self) -> tuple[Allocation, ...]:
+        """Compare all that is allocated, as only a leak that no container shows is worth."""
+        self._sites.mark()
+        return tuple(
+            Allocation(stack_traces.to_frame(site.file, "", site.line), site.size, site.blocks)
+            for site in self._sites.growing()
+            if "otel_briefing" not in site.file
         )
 
 
@@ -227,21 +236,34 @@ class GrowingContainers:
     """
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[int, int, int]] = {}  # name → at first, now, seen at look
+        # Plain numbers: thousands of tuples that stay would set off collections.
+        self._base: dict[str, int] = {}
+        self._now: dict[str, int] = {}
+        self._seen: dict[str, int] = {}  # at which look
+        self._grown: set[str] = set()
         self._looks = 0
+        self.names: tuple[str, ...] = ()  # those returned last
 
     def update(self, lengths: Mapping[str, int]) -> dict[str, int]:
         """Take a look's result; return at most `MAX_GROWING` of all. What shrinks begins anew."""
         self._looks += 1
         for name, length in lengths.items():
-            if (known := self._known.get(name)) or len(self._known) < MAX_KNOWN:
-                base = min(length, known[0] if known else length)
-                self._known[name] = base, length, self._looks
+            if name not in self._base and len(self._base) >= MAX_KNOWN:
+                continue
+            base = self._base[name] = min(length, self._base.get(name, length))
+            self._now[name], self._seen[name] = length, self._looks
+            (self._grown.add if length > base else self._grown.discard)(name)
         if not self._looks % FORGOTTEN:
-            since = self._looks - FORGOTTEN
-            self._known = {name: known for name, known in self._known.items() if known[2] > since}
-        grown = [(base - now, name) for name, (base, now, _) in self._known.items() if now > base]
-        return {name: self._known[name][1] for _, name in sorted(grown)[:MAX_GROWING]}
+            self._forget()
+        grown = sorted((self._base[name] - self._now[name], name) for name in self._grown)
+        self.names = tuple(name for _, name in grown[:MAX_GROWING])
+        return {name: self._now[name] for name in self.names}
+
+    def _forget(self) -> None:
+        since = self._looks - FORGOTTEN
+        for name in [name for name, look in self._seen.items() if look <= since]:
+            del self._base[name], self._now[name], self._seen[name]
+            self._grown.discard(name)
 
 
 def _ceiling(limit: MemoryLimit, growth: Growth) -> Ceiling:

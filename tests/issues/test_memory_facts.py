@@ -7,6 +7,7 @@ from otel_briefing.events import Frame
 from otel_briefing.issues.memory_companions import ContainerGrowth, OperationGrowth
 from otel_briefing.issues.memory_facts import (
     Allocation,
+    MadeAt,
     Ceiling,
     Surroundings,
     duration,
@@ -97,7 +98,23 @@ def test_lines_that_allocate_take_the_place_of_the_advice_to_trace():
     assert [line.place] == [reading.frame for reading in facts.readings if reading.frame]
     assert "PYTHONTRACEMALLOC" not in said(facts)
     nothing = leak_facts(GROWTH, Surroundings("shop", traced=True))
-    assert "names no line" in said(nothing)
+    assert "from the second measurement on" in said(nothing)
+
+
+def test_the_place_that_made_the_items_is_told_with_its_caller_and_its_share():
+    """A library's own line is told for what it is."""
+    growth = GROWTH._replace(containers=(HELD,))
+    place, caller = (Frame("shop.py", "", n, in_app=True) for n in (7, 30))
+    around = Surroundings("shop", items_made=(MadeAt(place, caller, 32, 64),), traced=True)
+    facts = leak_facts(growth, around)
+    made = next(reading for reading in facts.readings if reading.frame)
+    assert (Confidence.PROVEN, place, caller) == (made.confidence, made.frame, made.caller)
+    assert "32 of the 64 newest items of shop.ORDERS" in made.text
+    assert "PYTHONTRACEMALLOC" not in said(facts)
+    foreign = MadeAt(place._replace(in_app=False), None, 64, 64)
+    assert "PYTHONTRACEMALLOC=5" in said(leak_facts(growth, around._replace(items_made=(foreign,))))
+    unknown = leak_facts(growth, around._replace(items_made=()))
+    assert "knows nothing of the items of shop.ORDERS" in said(unknown)
 
 
 @pytest.mark.parametrize(

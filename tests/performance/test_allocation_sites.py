@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 
 from otel_briefing.performance import allocation_sites
-from otel_briefing.performance.allocation_sites import AGAIN_S, AllocationSites
+from otel_briefing.performance.allocation_sites import AGAIN_S, APART_S, AllocationSites
 
 
 class Clock:
@@ -31,10 +31,13 @@ def allocate(count):
 def test_the_line_that_allocates_is_named_with_what_it_holds():
     """What was there before the mark, and what has been let go, is not its."""
     before = allocate(500)
-    sites = AllocationSites(Clock())
+    clock = Clock()
+    sites = AllocationSites(clock)
     sites.mark()
     held = allocate(2000)
     del before[:]
+    assert () == sites.growing()  # too soon to tell
+    clock.now_s = APART_S
     first = sites.growing()[0]
     assert __file__ == first.file
     assert 1500 == pytest.approx(first.blocks, abs=20)
@@ -49,10 +52,11 @@ def test_it_is_compared_again_only_after_a_while():
     sites = AllocationSites(clock)
     sites.mark()
     held = allocate(1000)
+    clock.now_s = APART_S
     found = sites.growing()
     held += allocate(5000)
     assert found == sites.growing()
-    clock.now_s = AGAIN_S
+    clock.now_s += AGAIN_S
     assert found[0].size < sites.growing()[0].size
     assert 6000 == len(held)
 

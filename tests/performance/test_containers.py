@@ -228,3 +228,44 @@ def test_a_cached_method_is_found(tmp_path):
     Rates().of(1)
     assert {"shop.Rates.of": 1} == look(shop)
     assert containers.LEVELS == 2
+
+
+def test_a_container_is_found_again_by_its_name(tmp_path):
+    """Through classes, dictionaries and slots, as the look named it; None when it is gone."""
+    shop = module(
+        tmp_path,
+        source="""
+        ORDERS = [1]
+        class Slotted:
+            __slots__ = ("never_set", "queue")
+            table = {1: 1}
+            def __init__(self):
+                self.queue = [1, 2]
+        class Store:
+            def __init__(self):
+                self.slotted = Slotted()
+        STORE = Store()
+        """,
+    )
+    walk = ContainerWalk(modules={"shop": shop}, budget_s=60)
+    for name in walk.look():
+        assert walk.find(name) is not None
+    assert walk.find("shop.ORDERS") is shop.ORDERS
+    assert walk.find("shop.STORE.slotted.queue") is shop.STORE.slotted.queue
+    assert walk.find("shop.Slotted.table") is shop.Slotted.table
+    for gone in ("shop.GONE", "shop.STORE.slotted.never_set", "other.X", "shop.STORE.x.y"):
+        assert walk.find(gone) is None
+
+
+def test_what_grew_is_measured_by_every_look_however_little_time_it_has(tmp_path):
+    """The rest waits for its turn; what is gone is left out."""
+    lines = "\n".join(f"LIST_{n} = [0] * {n}" for n in range(500))
+    shop = module(tmp_path, source=lines)
+    clock = iter(range(10_000))
+    walk = ContainerWalk(modules={"shop": shop}, budget_s=2.5, cpu=lambda: next(clock) / 1.0)
+    for _ in range(3):
+        shop.LIST_499.append(0)
+        found = walk.look(["shop.LIST_499", "shop.GONE"])
+        assert len(shop.LIST_499) == found["shop.LIST_499"]
+        assert "shop.GONE" not in found
+        assert len(found) < 400

@@ -41,22 +41,25 @@ class OperationGrowth(NamedTuple):
 def growing_containers(window: list[Sample], per_s: float) -> tuple[ContainerGrowth, ...]:
     """Return the containers whose lengths follow the curve of memory, the best fit first."""
     names = {name for sample in window[-5:] for name in sample.lengths}
-    ranked: list[tuple[float, float, ContainerGrowth]] = []
+    curves: list[tuple[float, float, str, list[tuple[float, float]]]] = []
     for name in names:
         seen = [sample for sample in window if name in sample.lengths]
         if len(seen) < LEAST_POINTS or not _covers(seen, window):
             continue
         points = [(sample.at_s, float(sample.lengths[name])) for sample in seen]
         apart = _apart(points, [(s.at_s, float(s.used)) for s in seen])
-        if apart > MOST_APART:
-            continue
+        if apart <= MOST_APART:
+            # Of curves that fit about as well, more items are more memory.
+            curves.append((round(apart, 1), points[0][1] - points[-1][1], name, points))
+    found: list[ContainerGrowth] = []
+    for _, _, name, points in sorted(curves):
         items_per_s = steady_slope(points[:: max(1, len(points) // 20)], LEAST_ITEMS)
         if items_per_s:
             length = int(points[-1][1])
-            grows = ContainerGrowth(name, length, items_per_s, per_s / items_per_s)
-            # Of curves that fit about as well, more items are more memory.
-            ranked.append((round(apart, 1), -items_per_s, grows))
-    return tuple(grows for _, _, grows in sorted(ranked)[:MAX_CONTAINERS])
+            found.append(ContainerGrowth(name, length, items_per_s, per_s / items_per_s))
+            if len(found) == MAX_CONTAINERS:
+                break
+    return tuple(found)
 
 
 def _covers(seen: list[Sample], window: list[Sample]) -> bool:
@@ -75,14 +78,14 @@ def _drawn(points: list[tuple[float, float]]) -> list[float]:
 
 
 def growing_operations(
-    window: list[Sample], per_s: float, container: str
+    window: list[Sample], held: ContainerGrowth | None
 ) -> tuple[OperationGrowth, ...]:
     """Name the operations whose runs explain the growth, step by step.
 
     A container's length has no noise: where one grows with memory, it stands for it.
     """
+    container, bytes_each = (held.name, held.bytes_each) if held is not None else ("", 1.0)
     seen = [sample for sample in window if not container or container in sample.lengths]
-    grown = per_s * (window[-1].at_s - window[0].at_s)
     found: list[tuple[float, bool, OperationGrowth]] = []
     rises = _rises([float(s.lengths[container] if container else s.used) for s in seen])
     for name in seen[-1].calls:
@@ -92,7 +95,7 @@ def growing_operations(
         each, residue = _explain(_rises([float(s.calls.get(name, 0)) for s in seen]), rises)
         if residue <= MOST_RESIDUE:
             whole = bool(container) and each > 0.5 and abs(each - round(each)) <= WHOLE * each  # noqa: PLR2004
-            found.append((residue, whole, OperationGrowth(name, calls, grown / calls)))
+            found.append((residue, whole, OperationGrowth(name, calls, each * bytes_each)))
     found.sort()
     alike = [one for one in found if one[0] <= 2 * found[0][0] + SAME_RESIDUE]
     # One that adds just one item a call, or two, is told from those that run in its rhythm.

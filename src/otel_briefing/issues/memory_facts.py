@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 HOUR_S = 3600.0
 _TITLE = "Memory grows without end"
 _MINUTES = 45
+TRACED_FRAMES = 5  # enough to come out of a library into the program's own code
+_DEEPER = f"`PYTHONTRACEMALLOC={TRACED_FRAMES}` shows who of the program calls it"
 _NOT_A_FIX = (
     "restarting, a larger limit, `gc.collect()`: they buy time, what is held is still referred to"
 )
@@ -45,6 +47,15 @@ class Allocation(NamedTuple):
     blocks: int
 
 
+class MadeAt(NamedTuple):
+    """The place that made `items` of the `looked` newest items of the first container."""
+
+    place: Frame
+    caller: Frame | None
+    items: int
+    looked: int
+
+
 class Surroundings(NamedTuple):
     """What is known beside the growth itself."""
 
@@ -53,6 +64,7 @@ class Surroundings(NamedTuple):
     ceiling: Ceiling | None = None
     full_clock: str = ""  # when the ceiling is reached
     made_at: Frame | None = None  # where the first container is made
+    items_made: tuple[MadeAt, ...] = ()
     allocations: tuple[Allocation, ...] = ()
     traced: bool = False  # tracemalloc runs
     bound: int = 0  # the items that the first container may hold, where it says so
@@ -86,7 +98,12 @@ def leak_facts(growth: Growth, around: Surroundings, fingerprint: str = "") -> I
         estimated_time=_MINUTES,
         not_a_fix=_NOT_A_FIX,
         call_site=around.made_at,
-        readings=(*_held(growth, around), *_by_operation(growth), *_allocated(around)),
+        readings=(
+            *_held(growth, around),
+            *_made(growth, around),
+            *_by_operation(growth),
+            *_allocated(around),
+        ),
     )
 
 
@@ -166,11 +183,29 @@ def _operation(op: OperationGrowth, growth: Growth, alone: bool) -> Reading:
     )
 
 
+def _made(growth: Growth, around: Surroundings) -> tuple[Reading, ...]:
+    if not growth.containers:
+        return ()
+    held = growth.containers[0]
+    return tuple(
+        Reading(
+            Confidence.PROVEN,
+            f"{made.items} of the {made.looked} newest items of {held.name} that were looked at "
+            f"were allocated at one place, as tracemalloc tells: about "
+            f"{size(growth.bytes_per_s * made.items / made.looked)}/s of the growth."
+            + ("" if made.place.in_app else f" It is a library's; {_DEEPER}."),
+            frame=made.place,
+            caller=made.caller,
+        )
+        for made in around.items_made
+    )
+
+
 def _allocated(around: Surroundings) -> tuple[Reading, ...]:
     return tuple(
         Reading(
             Confidence.PROVEN,
-            f"{size(site.grown)} more than at the start of the growth are held that were "
+            f"{size(site.grown)} more than when the traces were first read are held that were "
             f"allocated by one line ({site.blocks:,} blocks), as tracemalloc tells.",
             frame=site.place,
         )
@@ -185,17 +220,25 @@ def _checks(growth: Growth, around: Surroundings) -> tuple[str, ...]:
             "Follow the operation that the reading names to what it adds and never removes: a "
             "registration, a listener, a result that is kept by key."
         )
-    if around.allocations:
+    if around.items_made or around.allocations:
         found.append("Read the lines that tracemalloc names: what refers to what they make?")
+    elif around.traced and growth.containers:
+        found.append(
+            f"tracemalloc runs, but knows nothing of the items of {growth.containers[0].name}: "
+            "they are not allocated by Python, or are older than it."
+        )
     elif around.traced:
         found.append(
-            "tracemalloc runs, but names no line: it holds too many traces to be compared without "
-            "stopping the program, or what grows is not allocated by Python."
+            "tracemalloc runs: its lines are named here from the second measurement on. If not, "
+            "what grows is not allocated by Python, or there are too many traces to compare "
+            "without stopping the program (`PYTHONTRACEMALLOC=1` keeps the fewest)."
         )
     else:
+        frames = TRACED_FRAMES if growth.containers else 1
         found.append(
-            "Start it once with `PYTHONTRACEMALLOC=1` (or `python -X tracemalloc=1`): this page "
-            "then names the lines that allocate what stays. It costs speed and memory meanwhile."
+            f"Start it once with `PYTHONTRACEMALLOC={frames}` (or `python -X "
+            f"tracemalloc={frames}`): this page then names the lines that allocate what "
+            "stays. It costs speed and memory meanwhile."
         )
     return tuple(found)
 

@@ -88,6 +88,8 @@ class MemoryHistory:
             for scale in scales
         ]
         self._first_s: float | None = None
+        # By window: the instant of the newest sample that was judged, and what was found.
+        self._judged: dict[int, tuple[float, Growth | None]] = {}
 
     def add(self, sample: Sample) -> None:
         """Take one sample in; those of the first seconds do not count."""
@@ -123,13 +125,18 @@ class MemoryHistory:
     def judge(self) -> Growth | None:
         """Say how memory grows without end; None when it does not, or too little is known."""
         for number, (scale, kept) in enumerate(self._kept):
-            window = _last(kept, scale.window_s)
-            if not window or window[-1].at_s - window[0].at_s < 0.92 * scale.window_s:
-                continue
-            found = _judge(window, scale, self._before(number, window[0].at_s))
+            at_s, found = self._judged.get(number, (0.0, None))
+            if kept and kept[-1].at_s != at_s:
+                found = self._judge_window(number, scale, _last(kept, scale.window_s))
+                self._judged[number] = kept[-1].at_s, found
             if found is not None:
                 return found
         return None
+
+    def _judge_window(self, number: int, scale: Scale, window: list[Sample]) -> Growth | None:
+        if window[-1].at_s - window[0].at_s < 0.92 * scale.window_s:
+            return None
+        return _judge(window, scale, self._before(number, window[0].at_s))
 
     def _before(self, number: int, until_s: float) -> list[Sample]:
         """Return the samples before a window, as the longer windows keep them."""
@@ -168,7 +175,7 @@ def _judge(window: list[Sample], scale: Scale, before: list[Sample]) -> Growth |
         used=last.used,
         grown=last.used - start.used,
         containers=containers,
-        operations=growing_operations(window, per_s, containers[0].name if containers else ""),
+        operations=growing_operations(window, containers[0] if containers else None),
         survived=survived,
     )
 
