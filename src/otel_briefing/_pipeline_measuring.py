@@ -95,6 +95,11 @@ class Measuring:
         """Return what a page says of it."""
         return self._vitals.told() if self._vitals is not None else {}
 
+    @property
+    def watches(self) -> bool:
+        """Whether the process is measured now."""
+        return self._config.performance_monitoring_enabled and self._watch is not None
+
     def stop(self) -> None:
         """End."""
         if self._vitals is not None:

@@ -434,6 +434,7 @@ class Pipeline:
             **vitals,
             "seen": seen,
             "spans": sum(span.seen.values()[0] for span in self._spans),
+            "measured": self.measuring.watches,
             "drops": drops,
             "not_known": [*self._not_known(), *vitals.get("not_known", ())],
             "delivery": delivery,

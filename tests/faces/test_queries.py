@@ -472,3 +472,52 @@ def test_a_folder_without_a_hub(tmp_path):
     """It is said which file is missing."""
     with pytest.raises(HubError, match="is not there"):
         Queries(tmp_path).since(0)
+
+
+# --- verify: what is found by looking at the process itself
+
+
+LEAK = {"severity": 13, "category": "Memory", "logger": ""}
+
+
+def leak_and_restart(system, spans_after):
+    """A leak told a minute after the start, ten calls in ten seconds; restarted, so many."""
+    first = system.start()
+    for _ in range(6):
+        system.see(first, passed=10)
+        system.clock.pass_s(9)
+    system.see(first, "a", operation="", **LEAK)
+    system.end(first)
+    again = system.start()
+    for _ in range(20):
+        system.see(again, passed=spans_after)
+        system.clock.pass_s(9)
+    return again
+
+
+@pytest.mark.parametrize(
+    ("spans_after", "word", "said"),
+    [
+        (10, "FIXED", "it took 61 s to show; GET /x ran"),
+        (1, "NOT TESTED", "a minute, 60 while it was there"),
+        (0, "NOT TESTED", "GET /x ran 0 times since"),
+    ],
+)
+def test_a_leak_is_fixed_when_it_is_not_measured_under_the_same_traffic(
+    system, spans_after, word, said
+):
+    leak_and_restart(system, spans_after)
+    assert says(system.verify(**LEAK), word, said), system.verify(**LEAK)
+
+
+def test_a_leak_that_is_told_again_is_not_fixed(system):
+    again = leak_and_restart(system, 10)
+    system.see(again, "a", operation="", **LEAK)
+    assert says(system.verify(**LEAK), "STILL FAILING", "once in the present run")
+
+
+def test_a_leak_is_not_tested_where_nobody_measures(system, monkeypatch):
+    again = leak_and_restart(system, 10)
+    monkeypatch.setattr(again, "_facts", lambda: json.dumps({"spans": 3, "measured": False}))
+    system.see(again, passed=10)
+    assert says(system.verify(**LEAK), "NOT TESTED", "is not measured now")

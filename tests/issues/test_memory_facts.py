@@ -7,8 +7,8 @@ from otel_briefing.events import Frame
 from otel_briefing.issues.memory_companions import ContainerGrowth, OperationGrowth
 from otel_briefing.issues.memory_facts import (
     Allocation,
-    MadeAt,
     Ceiling,
+    MadeAt,
     Surroundings,
     duration,
     ends_by_itself,

@@ -6,7 +6,15 @@ from dataclasses import replace
 import pytest
 
 from otel_briefing.issues.model import VANISHED, Ending
-from otel_briefing.issues.verify import Edit, Evidence, Verdict, decide, is_settled, needed
+from otel_briefing.issues.verify import (
+    Edit,
+    Evidence,
+    Measured,
+    Verdict,
+    decide,
+    is_settled,
+    needed,
+)
 
 S = 1_000_000_000
 NOW = 1_790_000_000 * S
@@ -195,3 +203,36 @@ def test_a_word_is_waited_for_until_it_is_settled(word, changes, settled):
     """What happened before the question may be over, unless a restart was to end it."""
     known = replace(GONE, **changes)
     assert settled == is_settled(Verdict(word, ""), known, asked_ns=NOW - 5 * S)
+
+
+# A leak that took 50 s to show, in a process that was restarted five minutes ago.
+LEVEL = Measured(50 * S, ("POST /orders",), 3_000, 10.0, 10.0)
+SLOW = {"measured": LEVEL._replace(took_ns=600 * S)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "word", "said"),
+    [
+        ({}, "FIXED", "not measured for 300 s; it took 50 s to show; POST /orders ran 3,000 times"),
+        ({"starts": (NOW - 170 * S,)}, "NOT TESTED", "ask again in 10 s, under the same traffic"),
+        (SLOW, "NOT TESTED", "ask again in 10 min"),
+        ({**SLOW, "starts": (NOW - 901 * S,), "edit": Edit()}, "FIXED", "it took 10 min to show"),
+        ({"measured": LEVEL._replace(pace=4.9)}, "NOT TESTED", "294 a minute, 600 while it was"),
+        ({"measured": LEVEL._replace(tried=0, pace=0.0)}, "NOT TESTED", "ran 0 times since"),
+        ({"measured": LEVEL._replace(operations=())}, "NOT TESTED", "no operation shows"),
+        ({"measured": LEVEL._replace(watching=False)}, "NOT TESTED", "is not measured now"),
+        (
+            {**AGAIN, "last_ns": NOW - 90 * S},
+            "STILL FAILING",
+            "3 times in the present run, last 90",
+        ),
+        ({**AGAIN, "last_ns": NOW - 200 * S}, "FIXED", "not measured for 200 s"),
+        ({"edit": Edit(NOW - S, "shop/pay.py")}, "OLD CODE", "shop/pay.py was edited"),
+        (ended("ended by itself", 0), "APP NOT RUNNING", "start it"),
+    ],
+)
+def test_what_is_measured_is_gone_when_it_is_not_measured_under_the_same_work(changes, word, said):
+    """For longer than it took to show; time without work, and work without time, prove nothing."""
+    evidence = replace(GONE, **UNEXERCISED, starts=(NOW - 300 * S,), measured=LEVEL)
+    verdict = decide(replace(evidence, **{"edit": Edit(), **changes}))
+    assert (verdict.word, said in verdict.why) == (word, True), verdict

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the newest items of a container were made: a few looks by address, where traces are kept."""
+"""Where the newest items of a container were made, where traces are kept."""
 
 import json
 import tracemalloc

@@ -9,13 +9,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from otel_briefing.briefing.page import is_measured
 from otel_briefing.briefing.safety import inert
 from otel_briefing.events import ERROR
 from otel_briefing.issues.anomalies import MS, slow_from_ns
-from otel_briefing.issues.deltas import SECOND, SLOT_S, Occurred
+from otel_briefing.issues.deltas import KEEP_SLOTS, SECOND, SLOT_S, Occurred
 from otel_briefing.issues.fingerprint import of_latency
 from otel_briefing.issues.model import VANISHED, Ending
-from otel_briefing.issues.verify import Edit, Evidence
+from otel_briefing.issues.verify import Edit, Evidence, Measured
 from otel_briefing.state.folder import find_root
 from otel_briefing.state.surroundings import edited_since
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _Name = tuple[str, str]  # service, operation
 _NAME_CHARS = 80
+_LONGEST_NS = 3 * 3_600 * SECOND  # that memory is watched for before growth is told
 _LAST_NS = 5 * SECOND  # what ended this long before the end of its run was not a part of it
 
 
@@ -113,6 +115,7 @@ class Inquiry:
             dies_of=self._dies_of(),
             slow_ms=slow_ms,
             limit_ms=limit,
+            measured=self._measured(now_ns) if is_measured(self._issue) else None,
         )
 
     def _in_present(self, tally: IssueTally) -> Occurred | None:
@@ -198,6 +201,49 @@ class Inquiry:
         now_ms = [t.durations.quantile_ns(0.95) / MS for run, t in mine if run in self._runs]
         return (max(now_ms), slow_from_ns(normal_ms * MS) / MS) if now_ms else (0.0, 0.0)
 
+    def _measured(self, now_ns: int) -> Measured:
+        """Gather what tells of an issue that nobody runs into: time, and work like that before."""
+        calls = {reading.call for reading in self._issue.readings if reading.call}
+        entries = list(self._entries())
+        known = {name for _, name, _ in entries if name[1] in calls}
+        before = [
+            (run, name, tally)
+            for run, name, tally in entries
+            if run in self._tally.runs and (name in known if known else self._is_of(name))
+        ]
+        names = {name for _, name, _ in before}
+        quiet_ns = max(self._here.last_ns if self._here else 0, min(self._starts, default=now_ns))
+        now = [tally for run, name, tally in entries if run in self._runs and name in names]
+        tried = sum(_since(tally, quiet_ns)[0] for tally in now)
+        told = self._tally.runs
+        paces = [
+            _pace_until([tally for r, _, tally in before if r == run], occurred.last_ns)
+            for run, occurred in told.items()
+        ]
+        kept_s = SLOT_S * KEEP_SLOTS
+        counted_s = min(max(1.0, (now_ns - quiet_ns) / SECOND), kept_s)
+        return Measured(
+            took_ns=self._took(),
+            operations=tuple(sorted(inert(name, _NAME_CHARS) for _, name in names)),
+            tried=tried,
+            pace=tried / counted_s,
+            pace_before=max(paces, default=0.0),
+            watching=all(_is_measuring(member) for member in self._present),
+        )
+
+    def _is_of(self, name: _Name) -> bool:
+        return name[0] == self._issue.service
+
+    def _took(self) -> int:
+        """Return how long after the start of its process the issue was told, at most."""
+        took = [0]
+        for run, occurred in self._tally.runs.items():
+            starts = [m.process.started_ns for m in self._store.members if m.run == run]
+            starts += [known.started_ns for known in self._store.runs if known.number == run]
+            before = [start for start in starts if start <= occurred.first_ns]
+            took += [occurred.first_ns - max(before)] if before else []
+        return min(max(took), _LONGEST_NS)
+
     # Its processes.
 
     def _ending(self) -> Ending | None:
@@ -280,6 +326,22 @@ def _since(tally: OperationTally, last_ns: int) -> tuple[int, int]:
     """Count calls and failures after a time. Slots are coarse: the one it lies in is left out."""
     later = [slot for slot in tally.slots if slot > last_ns // (SLOT_S * SECOND)]
     return sum(tally.slots[s] for s in later), sum(tally.failed_slots[s] for s in later)
+
+
+def _pace_until(tallies: list[OperationTally], last_ns: int) -> float:
+    """Return the calls a second up to a time, of what is remembered; its own slot is left out."""
+    last = last_ns // (SLOT_S * SECOND)
+    slots = [(slot, n) for tally in tallies for slot, n in tally.slots.items() if slot < last]
+    if not slots:
+        return 0.0
+    first = min(slot for slot, _ in slots)
+    return sum(n for _, n in slots) / ((last - first) * SLOT_S)
+
+
+def _is_measuring(member: Member) -> bool:
+    with suppress(ValueError, TypeError, AttributeError):
+        return bool(json.loads(member.facts).get("measured", True))
+    return True
 
 
 def _edited(issue: SystemIssue) -> Edit:

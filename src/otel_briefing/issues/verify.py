@@ -18,6 +18,9 @@ _FRESH_NS = 15_000_000_000  # an occurrence this recent is one of now
 _LONGEST_FRESH_NS = 3_600_000_000_000
 _PAST_NS = 5_000_000_000  # a program has got past where it died when it runs this much longer
 _NAMED = 3
+_LEVEL_NS = 180_000_000_000  # what goes on to be measured is told each minute
+_LONGER = 1.5  # times as long as it took to show
+_SAME_WORK = 0.5  # of the pace at which its operations ran while it was there
 
 FIXED = "FIXED"
 STILL_FAILING = "STILL FAILING"
@@ -43,6 +46,20 @@ class Edit(NamedTuple):
 
 
 NO_EDIT = Edit()
+
+
+class Measured(NamedTuple):
+    """What is known beside of an issue that was found by looking at the process itself.
+
+    Its operations are those that its readings name, else all; their paces are calls a second.
+    """
+
+    took_ns: int  # how long after the start of its process it was first told
+    operations: tuple[str, ...] = ()
+    tried: int = 0  # since it was told last, in the present run
+    pace: float = 0.0  # since then,
+    pace_before: float = 0.0  # and while it was there
+    watching: bool = True  # the present processes are measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +95,7 @@ class Evidence:
     dies_of: str = ""  # the failure that ended the present run instead
     slow_ms: float = 0.0  # how slow it is in a run that began after its last occurrence,
     limit_ms: float = 0.0  # and from when that counts as slow
+    measured: Measured | None = None
 
     @property
     def started_ns(self) -> int:
@@ -143,6 +161,8 @@ def _old_code(known: Evidence, edit: Edit) -> Verdict:
 
 
 def _of_running(known: Evidence) -> Verdict:
+    if known.measured is not None:
+        return _of_measured(known, known.measured)
     quiet_ns = known.now_ns - known.last_ns
     tried_again = known.tried or not known.restarted
     if known.occurred and (quiet_ns < _fresh_ns(known) or not tried_again):
@@ -163,6 +183,55 @@ def _of_running(known: Evidence) -> Verdict:
     if known.died_after_ns and not known.occurred:
         return _past_its_death(known)
     return Verdict(NOT_TESTED, _unseen(known))
+
+
+def _of_measured(known: Evidence, measured: Measured) -> Verdict:
+    """Nobody fails of it: it takes time, at the same pace of work, without it."""
+    quiet_ns = known.now_ns - max(known.last_ns if known.occurred else 0, known.started_ns)
+    if known.occurred and quiet_ns < _LEVEL_NS:
+        return Verdict(
+            STILL_FAILING,
+            say(
+                "{occurred}, last {span} ago{since}",
+                occurred=_occurred(known),
+                span=_span(quiet_ns),
+                since="",
+            ),
+        )
+    counted = say(
+        "not measured for {quiet}; it took {took} to show",
+        quiet=_span(quiet_ns),
+        took=_span(measured.took_ns),
+    )
+    needed_ns = max(_LEVEL_NS, int(_LONGER * measured.took_ns))
+    if not measured.watching:
+        why = say("{counted}, but the process is not measured now", counted=counted)
+    elif quiet_ns < needed_ns:
+        left = _span(needed_ns - quiet_ns)
+        why = say(
+            "{counted}: ask again in {left}, under the same traffic", counted=counted, left=left
+        )
+    elif not measured.operations:
+        why = say("{counted}, but no operation shows that the same work is done", counted=counted)
+    else:
+        return _by_pace(measured, counted)
+    return Verdict(NOT_TESTED, why)
+
+
+def _by_pace(measured: Measured, counted: str) -> Verdict:
+    enough = measured.tried and measured.pace >= _SAME_WORK * measured.pace_before
+    return Verdict(
+        FIXED if enough else NOT_TESTED,
+        say(
+            "{counted}; {names} ran {tried:,} times since, {pace:.3g} a minute, "
+            "{before:.3g} while it was there",
+            counted=counted,
+            names=_names(measured.operations),
+            tried=measured.tried,
+            pace=60 * measured.pace,
+            before=60 * measured.pace_before,
+        ),
+    )
 
 
 def _fresh_ns(known: Evidence) -> int:

@@ -267,8 +267,7 @@ class ContainerWalk:
             made_in = names.get("__module__")
             if levels and type(made_in) is str and made_in == module:
                 self._seen.add(id(value))
-                inner = _items(names, MAX_ATTRIBUTES)
-                self._values(module, path, inner, levels - 1)
+                self._values(module, path, _items(names, MAX_ATTRIBUTES), levels - 1)
             return
         self._seen.add(id(value))
         if shape.length is not None and len(self._found) < MAX_CONTAINERS:
