@@ -21,7 +21,7 @@ HOUR_S = 3600.0
 _TITLE = "Memory grows without end"
 _MINUTES = 45
 TRACED_FRAMES = 5  # enough to come out of a library into the program's own code
-_DEEPER = f"`PYTHONTRACEMALLOC={TRACED_FRAMES}` shows who of the program calls it"
+_DEEPER = f"`PYTHONTRACEMALLOC={TRACED_FRAMES}`, or more, shows who of the program calls it"
 _NOT_A_FIX = (
     "restarting, a larger limit, `gc.collect()`: they buy time, what is held is still referred to"
 )
@@ -190,8 +190,8 @@ def _made(growth: Growth, around: Surroundings) -> tuple[Reading, ...]:
     return tuple(
         Reading(
             Confidence.PROVEN,
-            f"{made.items} of the {made.looked} newest items of {held.name} that were looked at "
-            f"were allocated at one place, as tracemalloc tells: about "
+            f"{made.items} of the {made.looked} newest items of {held.name} were "
+            "allocated by the same call, as tracemalloc tells: about "
             f"{size(growth.bytes_per_s * made.items / made.looked)}/s of the growth."
             + ("" if made.place.in_app else f" It is a library's; {_DEEPER}."),
             frame=made.place,
@@ -220,7 +220,9 @@ def _checks(growth: Growth, around: Surroundings) -> tuple[str, ...]:
             "Follow the operation that the reading names to what it adds and never removes: a "
             "registration, a listener, a result that is kept by key."
         )
-    if around.items_made or around.allocations:
+    if around.items_made:
+        return tuple(found)  # the page itself says to read the lines that a reading names
+    if around.allocations:
         found.append("Read the lines that tracemalloc names: what refers to what they make?")
     elif around.traced and growth.containers:
         found.append(

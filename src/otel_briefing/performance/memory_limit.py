@@ -96,7 +96,7 @@ def nearest_limit(resident: int, threshold_mb: float) -> MemoryLimit | None:
         return group
     threshold = int(threshold_mb * 1_000_000)
     if resident < threshold:
-        return MemoryLimit("`memory_threshold_mb`", threshold, resident)
+        return MemoryLimit("the configured `memory_threshold_mb`", threshold, resident)
     import psutil  # noqa: PLC0415  # not at start-up
 
     machine = psutil.virtual_memory()
