@@ -158,7 +158,7 @@ def test_a_look_keeps_to_its_budget_and_goes_on_where_it_stopped(tmp_path):
     clock = iter(range(10**9))
     source = "\n".join(f"A{n} = []" for n in range(40))
     modules = {f"m{n}": module(tmp_path, f"m{n}", source) for n in range(50)}
-    walk = ContainerWalk(10, modules=modules, cpu=lambda: next(clock))
+    walk = ContainerWalk(10e-5, modules=modules, cpu=lambda: next(clock) * 1e-5)
     found, looks = {}, []
     while walk.rounds < 2:
         looks.append(walk.look())
@@ -262,10 +262,39 @@ def test_what_grew_is_measured_by_every_look_however_little_time_it_has(tmp_path
     lines = "\n".join(f"LIST_{n} = [0] * {n}" for n in range(500))
     shop = module(tmp_path, source=lines)
     clock = iter(range(10_000))
-    walk = ContainerWalk(modules={"shop": shop}, budget_s=2.5, cpu=lambda: next(clock) / 1.0)
+    walk = ContainerWalk(2.5, modules={"shop": shop}, cpu=lambda: next(clock))
     for _ in range(3):
         shop.LIST_499.append(0)
         found = walk.look(["shop.LIST_499", "shop.GONE"])
         assert len(shop.LIST_499) == found["shop.LIST_499"]
         assert "shop.GONE" not in found
         assert len(found) < 400
+
+
+def test_modules_are_told_apart_a_few_at_a_time(tmp_path):
+    """However many are new; all in the end."""
+    clock = iter(range(10**9))
+    modules = {f"m{n}": module(tmp_path, f"m{n}", "A = []") for n in range(50)}
+    per_call_s = containers.CLASSIFY_S / 10
+    walk = ContainerWalk(60, modules=modules, cpu=lambda: next(clock) * per_call_s)
+    walk.classify()
+    assert 0 < len(walk.look()) < 50
+    for _ in range(10):
+        walk.classify()
+    assert 50 == len(walk.look())
+
+
+def test_a_look_sets_off_no_garbage_collection(tmp_path):
+    """It would be charged to a sample: nothing but numbers and names is made by the thousand."""
+    shop = module(tmp_path, source="\n".join(f"A{n} = []" for n in range(3_000)))
+    walk = ContainerWalk(60, modules={"shop": shop})
+    walk.classify()
+    collections = []
+    note = lambda phase, _info: collections.append(phase)  # noqa: E731
+    gc.collect()
+    gc.callbacks.append(note)
+    try:
+        assert 3_000 == len(walk.look())
+    finally:
+        gc.callbacks.remove(note)
+    assert len(collections) <= 2  # one, begun and ended

@@ -26,7 +26,7 @@ MAX_VALUES = 60_000  # that one look may touch
 MAX_ATTRIBUTES = 300  # of one object
 LEVELS = 2  # below a module: an attribute's attribute
 BUDGET_S = 0.002  # of this thread's time, for one look
-MAX_CLASSIFIED = 200  # modules at a time
+CLASSIFY_S = 0.0015  # of this thread's time, for telling modules apart
 LIBRARIES_EVERY = 6  # looks
 MAX_SHAPES = 4_000
 SHAPES_ROUNDS = 20
@@ -143,8 +143,12 @@ class ContainerWalk:
         names = list(self._modules)
         if len(self._own) > len(names):  # some were removed
             self._own.clear()
-        unknown = [name for name in names if name not in self._own]
-        self._own.update((name, self._told_own(name)) for name in unknown[:MAX_CLASSIFIED])
+        until = self._cpu() + CLASSIFY_S
+        for name in names:
+            if name not in self._own:
+                self._own[name] = self._told_own(name)
+                if self._cpu() > until:
+                    return
 
     def look(self, again: Iterable[str] = ()) -> dict[str, int]:
         """Return the length of every container that was looked at, by its name in the source.

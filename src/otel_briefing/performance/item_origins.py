@@ -43,7 +43,7 @@ class Origin(NamedTuple):
 def item_origins(container: Any) -> tuple[Origin, ...]:
     """Return the places that made the newest items, the most frequent first, at most two.
 
-    Empty where tracemalloc does not run, or knows nothing of them. Some 2 ms, traced as it is itself.
+    Empty where tracemalloc does not run, or knows nothing of them. It takes some 2 ms.
     """
     import tracemalloc  # noqa: PLC0415  # not at start-up
 
