@@ -79,7 +79,7 @@ class Watched:
             return f"{self.kind:15} not reported"
         title = re.search(rf"{TITLE}(: [\w.]+)?", self.page).group()
         when = f"reported after {self.told_s:.0f} s"
-        line = re.search(r"as tracemalloc tells.*Called at ([^ ]+)", self.page)
+        line = re.search(r"as tracemalloc tells.*Called at ([\w./]+:\d+)", self.page)
         where = f", allocated at {line[1]}" if line else ""
         return f"{self.kind:15} {when}, {self.slope_mb_s:.2f} MB/s: {title}{where}"
 

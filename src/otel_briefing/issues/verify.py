@@ -223,8 +223,8 @@ def _by_pace(measured: Measured, counted: str) -> Verdict:
     return Verdict(
         FIXED if enough else NOT_TESTED,
         say(
-            "{counted}; {names} ran {tried:,} times since, {pace:.3g} a minute, "
-            "{before:.3g} while it was there",
+            "{counted}; {names} ran {tried:,} times since, {pace:,.1f} a minute, "
+            "{before:,.1f} while it was there",
             counted=counted,
             names=_names(measured.operations),
             tried=measured.tried,
