@@ -217,7 +217,11 @@ SLOW = {"measured": LEVEL._replace(took_ns=600 * S)}
         ({"starts": (NOW - 170 * S,)}, "NOT TESTED", "ask again in 10 s, under the same traffic"),
         (SLOW, "NOT TESTED", "ask again in 10 min"),
         ({**SLOW, "starts": (NOW - 901 * S,), "edit": Edit()}, "FIXED", "it took 10 min to show"),
-        ({"measured": LEVEL._replace(pace=4.9)}, "NOT TESTED", "294.0 a minute, 600.0 while it was"),
+        (
+            {"measured": LEVEL._replace(pace=4.9)},
+            "NOT TESTED",
+            "294.0 a minute, 600.0 while it was",
+        ),
         ({"measured": LEVEL._replace(tried=0, pace=0.0)}, "NOT TESTED", "ran 0 times since"),
         ({"measured": LEVEL._replace(operations=())}, "NOT TESTED", "no operation shows"),
         ({"measured": LEVEL._replace(watching=False)}, "NOT TESTED", "is not measured now"),
