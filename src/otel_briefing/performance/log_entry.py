@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from otel_briefing.arguments import found as shown
 from otel_briefing.telemetry.entry_records import SEVERITIES
 from otel_briefing.telemetry.lanes import HIGHEST, LOWEST
 from otel_briefing.telemetry.priority import priority_of
@@ -54,7 +55,7 @@ def effective_priority(level: str, priority: int) -> int:
         raise _refused("priority", priority, f"a whole number from {LOWEST} to {HIGHEST}")
     try:
         by_level = _PRIORITIES[level]
-    except (KeyError, TypeError):
+    except Exception:  # noqa: BLE001 - also what its own __hash__ raises
         by_level = _priority_of_unusual(level)
     return max(by_level, priority)
 
@@ -77,7 +78,7 @@ def _priority_of_number(number: int) -> int:
 
 
 def _refused(field: str, found: Any, allowed: str) -> ValueError:
-    return ValueError(f"{field} must be {allowed}, found {found!r}"[:500])
+    return ValueError(f"{field} must be {allowed}, found {shown(found)}")
 
 
 _PRIORITIES = {name: priority_of(number) for name, number in SEVERITIES.items()}
