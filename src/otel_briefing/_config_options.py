@@ -180,7 +180,7 @@ def _path(value: object) -> str:
     if not text or "\0" in text or len(text) > _PATH_CHARS:
         raise ValueError
     os.fsencode(text)  # refuses what no file can be called: half a surrogate pair
-    return text
+    return str.__str__(text)  # of a subclass too, whose own may do anything
 
 
 class Folder(Kind["str | None"]):
@@ -242,7 +242,8 @@ class Levels(Kind["Mapping[str, str]"]):
             raise TypeError
         if not value.strip() or len(value) > _NAME_CHARS:
             raise ValueError
-        return value.strip()
+        value.encode()  # half a surrogate pair can be neither shown nor sent
+        return str.__str__(value).strip()
 
     def level(self, value: object) -> str:
         """Take a level by its word, in any case, or by its number."""
@@ -250,7 +251,7 @@ class Levels(Kind["Mapping[str, str]"]):
             value = {(n + 1) * 10: word for n, word in enumerate(self.words)}.get(value)
         if not isinstance(value, str):
             raise TypeError
-        word = value.strip().upper()
+        word = str.__str__(value).strip().upper()
         word = self.spellings.get(word, word)
         if word not in self.words:
             raise ValueError

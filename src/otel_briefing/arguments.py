@@ -22,8 +22,8 @@ def check_count(name: str, value: Any, most: float = math.inf) -> int:
     """
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most:
         return value
-    allowed = "of at least 1" if most == math.inf else f"from 1 to {most:,}"
-    raise ValueError(f"{name} must be a whole number {allowed}, found {found(value)}")
+    end = "" if most == math.inf else f" and at most {most:,}"
+    raise ValueError(f"{name} must be a whole number of at least 1{end}, found {found(value)}")
 
 
 def check_seconds(name: str, value: Any) -> float:
@@ -99,10 +99,8 @@ def check_name(name: str, value: Any, longest: int = 200) -> str:
     if isinstance(value, str) and value.strip() and len(value) <= longest:
         with suppress(UnicodeEncodeError):
             value.encode()
-            return value
-    raise ValueError(
-        f"{name} must be a string of 1 to {longest} Unicode characters, found {found(value)}"
-    )
+            return str.__str__(value)  # of a subclass too, whose own may do anything
+    raise ValueError(f"{name} must be a string of 1 to {longest} characters, found {found(value)}")
 
 
 def check_callable(name: str, value: Any, what: str = "a function") -> Any:

@@ -89,7 +89,7 @@ class SystemStatusTracker:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.given_way = 0
-        self._monotonic = monotonic
+        self._monotonic = check_callable("monotonic", monotonic, "a clock")
         self._renew_lock()
         self._components: OrderedDict[str, ComponentStatus] = OrderedDict()
         self._reported: dict[str, _Statement] = {}

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from otel_briefing.issues.patterns import Pattern
 
 MAX_ISSUES = 1_000
+LONGEST_QUIET_S = 1e9  # three decades: never
 _AT_ONCE = 10_000  # events between two looks at how many issues there are
 
 
@@ -55,9 +56,8 @@ class IssueDetector:
         self._table = table_of(patterns, pattern_packs)
         self._miner = TemplateMiner()
         self._min_severity = check_severity(min_severity)
-        self._resolve_after_ns = int(
-            check_number("resolve_after_s", resolve_after_s, least=0) * SECOND
-        )
+        quiet_s = check_number("resolve_after_s", resolve_after_s, least=0)
+        self._resolve_after_ns = int(min(quiet_s, LONGEST_QUIET_S) * SECOND)
         if not isinstance(service, str):
             raise TypeError(f"service must be a string, found {found(service)}")
         if zone is not None and not isinstance(zone, dt.tzinfo):

@@ -138,7 +138,7 @@ def table_of(
 def _checked(name: str, value: Mapping[str, Any]) -> Pattern:
     """Turn the mapping form into a pattern, or say what is wrong with it."""
     try:
-        check_name("name", name)
+        name = check_name("name", name)
     except ValueError as reason:
         raise PatternError(f"pattern: {reason}") from None
     if not isinstance(value, Mapping):

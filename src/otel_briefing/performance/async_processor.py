@@ -16,6 +16,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from otel_briefing.arguments import check_callable, check_count, check_wait
+from otel_briefing.arguments import found as shown
 from otel_briefing.performance.entry_handler import CLEAN, EntryHandler
 from otel_briefing.performance.entry_queue import EntryQueue
 from otel_briefing.performance.handler_thread import HandlerThread
@@ -118,11 +119,13 @@ class AsyncLogProcessor:
         """Accept an entry; false after `shutdown`, when it counts as dropped. Never waits for room.
 
         Raises:
-            TypeError: it is no LogEntry.
+            TypeError: it is no LogEntry, or `force_priority` neither true nor false.
             ValueError: its level or its priority cannot be used.
         """
         if not isinstance(entry, LogEntry):
             raise TypeError(f"entry must be a LogEntry, found {type(entry).__name__}")
+        if force_priority is not True and force_priority is not False:
+            raise TypeError(f"force_priority must be true or false, found {shown(force_priority)}")
         priority = effective_priority(entry.level, entry.priority)
         if self._closed:
             self._queue.refuse()

@@ -75,7 +75,7 @@ class CacheManager:
             ValueError: an argument is out of range, the name is in use with other settings, or
                 there are 1,000 caches.
         """
-        check_name("name", name)
+        name = check_name("name", name)
         check_count("max_size", max_size, sys.maxsize)
         if default_ttl is not None:
             default_ttl = check_seconds("default_ttl", default_ttl)

@@ -62,6 +62,8 @@ def effective_priority(level: str, priority: int) -> int:
 
 def _priority_of_unusual(level: Any) -> int:
     if isinstance(level, str):
+        level = str.__str__(level)
+        level = str.__str__(level)  # of a subclass too, whose own may do anything
         found = _PRIORITIES.get(level.strip().upper())
         if found is not None:
             return found

@@ -159,7 +159,7 @@ class PerformanceMonitor(PointReader):
             TypeError: it cannot be called.
             ValueError: there are 32 collectors.
         """
-        check_callable("fn", fn, "a function that returns a mapping of name to number")
+        check_callable("fn", fn, "a callable that returns a mapping of name to number")
         with self._lock:
             if any(known.call == fn for known in self._collectors):
                 return
@@ -191,7 +191,7 @@ class PerformanceMonitor(PointReader):
         Raises:
             ValueError: the operation is no name, or the time is not a number of at least 0.
         """
-        check_name("operation", operation)
+        operation = check_name("operation", operation)
         took = check_number("milliseconds", milliseconds, least=0.0)
         if self._add(f"logging.{operation}", took, "ms", "logging"):
             self._recorder().duration(operation, took / 1e3)
@@ -205,10 +205,10 @@ class PerformanceMonitor(PointReader):
         Raises:
             ValueError: an argument cannot be used; the message names it.
         """
-        check_name("name", name)
+        name = check_name("name", name)
         number = check_number("value", value)
         if category is not None:
-            check_name("category", category)
+            category = check_name("category", category)
         if self._add(name, number, "", category or "recorded"):
             self._recorder().gauge(name, number, category)
 

@@ -46,4 +46,4 @@ def _checked(name: str, value: str | None) -> str | None:
         raise TypeError(f"{name}: found {type(value).__name__}; allowed: text, or None")
     if not value.strip():
         raise ValueError(f"{name}: found {found(value)}; allowed: text that is not empty, or None")
-    return value[:MAX_CHARS]
+    return value[:MAX_CHARS].encode("utf-8", "replace").decode()  # halves of surrogate pairs
