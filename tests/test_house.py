@@ -13,7 +13,15 @@ import otel_briefing
 
 SOURCE = Path(otel_briefing.__file__).parent
 
-EVERYBODY = {"arguments", "catalogue", "events", "exceptions", "language", "stack_traces", "version"}
+EVERYBODY = {
+    "arguments",
+    "catalogue",
+    "events",
+    "exceptions",
+    "language",
+    "stack_traces",
+    "version",
+}
 WIRING = {"pipeline", "engine", "publisher", "vitals", "memory_watch"}
 MAY_IMPORT = {
     "": {"hook", "telemetry", "config", "service", "version"},  # the public names

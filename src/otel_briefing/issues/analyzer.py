@@ -121,7 +121,9 @@ class IssueAnalyzer:
     @ISSUE_PATTERNS.setter
     def ISSUE_PATTERNS(self, patterns: Mapping[str, Mapping[str, Any]]) -> None:  # noqa: N802
         if not isinstance(patterns, Mapping):
-            raise PatternError(f"ISSUE_PATTERNS must be a mapping, found {found(patterns)}")
+            raise PatternError(
+                f"ISSUE_PATTERNS must map names to patterns, found {found(patterns)}"
+            )
         table = PatternTable([])
         table.update(patterns)
         self._table, self._uses_packs = table, False

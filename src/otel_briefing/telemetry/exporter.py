@@ -65,9 +65,9 @@ class SpoolingLogExporter(KeepingExporter):
         self, exporter: LogRecordExporter, spool: Spool | None = None, *, fsync_ms: int = 500
     ) -> None:
         check_offers("exporter", exporter, "export", "shutdown", what="a log exporter")
+        _check_fsync(fsync_ms)
         if spool is not None and not isinstance(spool, Spool):
             raise TypeError(f"spool must be a Spool or None, found {found(spool)}")
-        _check_fsync(fsync_ms)
         self.inner = exporter
         if spool is None:
             spool, fsync_ms = _default_spool()
