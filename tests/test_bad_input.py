@@ -14,13 +14,10 @@ import math
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from tests.test_contract import CALLS as PROMISED
-from tests.test_contract import promised
 
 from otel_briefing import (
     BriefingLoggingHandler,
@@ -33,6 +30,7 @@ from otel_briefing import (
     SpoolingLogExporter,
     configure,
     get_enhanced_logging_service,
+    hook,
 )
 from otel_briefing.briefing import IssueAnalyzer, LLMBriefingService, SystemStatusTracker
 from otel_briefing.config import OPTIONS
@@ -48,6 +46,11 @@ from otel_briefing.performance import (
 )
 from otel_briefing.performance.async_processor import LogEntry
 from otel_briefing.telemetry import guard
+from test_contract import CALLS as PROMISED
+from test_contract import promised
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MESSAGE_CHARS = 700  # a message is read by people
 
@@ -64,6 +67,7 @@ class Hostile:
 class HostileText(str):
     """A string that shows itself to nobody."""
 
+    __slots__ = ()
     __str__ = __repr__ = __format__ = Hostile._raise
 
 
@@ -440,7 +444,7 @@ CALLS = [
         }.items()
     ),
     *new(CacheManager, "cleanup_interval", takes=FOREVER),
-    Call("register_cache name", lambda t, bad: CacheManager().register_cache(bad), NAME),
+    Call("register_cache name", lambda _, bad: CacheManager().register_cache(bad), NAME),
     Call("register_cache max_size", lambda t, bad: t.caches.register_cache("n", bad)),
     Call(
         "register_cache default_ttl",
@@ -555,12 +559,18 @@ CALLS = [
 ]
 
 
-@pytest.mark.parametrize("call", CALLS, ids=[call.name for call in CALLS])
-def test_what_a_call_cannot_take_is_refused_by_name_and_nothing_is_lost(
-    call, monkeypatch, tmp_path
-):
-    """Every kind of input that the table does not name; what was there before is there after."""
+@pytest.fixture(autouse=True)
+def _in_its_own_folder(monkeypatch, tmp_path):
+    """What a call makes stays here, and what it starts is stopped."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OTEL_BRIEFING_STATE_DIR", str(tmp_path / "state"))
+    yield
+    hook.close()
+
+
+@pytest.mark.parametrize("call", CALLS, ids=[call.name for call in CALLS])
+def test_what_a_call_cannot_take_is_refused_by_name_and_nothing_is_lost(call):
+    """Every kind of input that the table does not name; what was there before is there after."""
     things = Things()
     before = things.kept()
     for kind in sorted(ANY - call.takes):
@@ -649,7 +659,7 @@ def test_a_handler_that_fails_is_counted_and_stops_nothing(name):
 
 
 ANSWERS = {
-    **{kind: make for kind, make in BAD.items() if kind not in {"own dict"}},
+    **{kind: make for kind, make in BAD.items() if kind != "own dict"},
     "wrong arity": None,
     "NaN in it": lambda: {"a": math.nan},
     "text in it": lambda: {"a": "1"},
@@ -711,7 +721,7 @@ def test_the_largest_values_are_reported():
 
 FORMATTERS = {
     "an object": object,
-    "raises": lambda: type("F", (), {"format_issues": _raises, "format_system_status": _raises})(),
+    "raises": type("F", (), {"format_issues": _raises, "format_system_status": _raises}),
     **{
         f"says {kind}": lambda make=make: type("F", (), {"format_issues": lambda *_: make()})()
         for kind, make in BAD.items()
