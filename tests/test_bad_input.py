@@ -214,7 +214,6 @@ class Things:
 
     def kept(self) -> Any:
         """Say what there is."""
-        self.cache.get("kept")
         return (
             {name: dict(self.analyzer.ISSUE_PATTERNS[name]) for name in ["kept"]},
             len(self.analyzer.ISSUE_PATTERNS),
