@@ -34,6 +34,11 @@ from otel_briefing import (
 )
 from otel_briefing.briefing import IssueAnalyzer, LLMBriefingService, SystemStatusTracker
 from otel_briefing.config import OPTIONS
+from otel_briefing.dashboard import (
+    DashboardService,
+    RealtimeDashboard,
+    RealTimeMonitoringDashboard,
+)
 from otel_briefing.debugging import profile_block, track_allocations
 from otel_briefing.exceptions import BriefingError, ConfigError, PatternError
 from otel_briefing.issues.detector import IssueDetector
@@ -47,7 +52,6 @@ from otel_briefing.performance import (
 from otel_briefing.performance.async_processor import LogEntry
 from otel_briefing.telemetry import guard
 from test_contract import CALLS as PROMISED
-from test_contract import promised
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,6 +184,12 @@ def pattern(analyzer: IssueAnalyzer, **fields: Any) -> None:
 def spooling(**arguments: Any) -> None:
     """Make a spooling exporter in the test's own folder, and end it."""
     SpoolingLogExporter(Exporter(), **arguments).shutdown()
+
+
+def alerting(**arguments: Any) -> RealTimeMonitoringDashboard:
+    """Make a monitoring dashboard that is good but for what is given."""
+    good = {"status_tracker": SystemStatusTracker(), "performance_monitor": PerformanceMonitor()}
+    return RealTimeMonitoringDashboard(**{**good, **arguments})
 
 
 def batching(**arguments: Any) -> None:
@@ -408,6 +418,35 @@ CALLS = [
     Call("detect_issues log_lines[0]", lambda _, bad: IssueDetector().detect_issues([bad]), TEXT),
     *new(TemplateMiner, "capacity", takes=frozenset({"no float", "no text"})),
     Call("TemplateMiner.add text", lambda _, bad: TemplateMiner().add(bad), TEXT),
+    # dashboard
+    *(
+        Call(f"{name} status_tracker", lambda _, bad, m=make: m(bad), says="status_tracker")
+        for name, make in {
+            "RealtimeDashboard": lambda bad: RealtimeDashboard(bad, IssueDetector()),
+            "RealTimeMonitoringDashboard": lambda bad: alerting(status_tracker=bad),
+        }.items()
+    ),
+    Call("RealtimeDashboard issue_detector", lambda t, bad: RealtimeDashboard(t.tracker, bad)),
+    Call(
+        "generate_dashboard_data recent_logs",
+        lambda t, bad: RealtimeDashboard(t.tracker, IssueDetector()).generate_dashboard_data(bad),
+        NONE | TEXT,
+        "",
+        THEIRS,
+    ),
+    Call("to_json data", lambda t, bad: RealtimeDashboard(t.tracker, IssueDetector()).to_json(bad)),
+    Call(
+        "update_dashboard recent_logs",
+        lambda _, bad: DashboardService(path="d.json").update_dashboard(bad),
+        NONE | TEXT,
+        "",
+        THEIRS,
+    ),
+    Call(
+        "RealTimeMonitoringDashboard performance_monitor",
+        lambda _, bad: alerting(performance_monitor=bad),
+    ),
+    Call("add_alert_handler fn", lambda _, bad: alerting().add_alert_handler(bad), CALL),
     # performance
     *new(AsyncLogProcessor, "queue_size", "worker_count", "batch_size"),
     Call("add_handler fn", lambda t, bad: t.processor.add_handler(bad), CALL),
@@ -834,7 +873,7 @@ def _is_tried(name: str, parameter: str) -> bool:
     return any(short in call.name and call.name.endswith(parameter) for call in CALLS)
 
 
-@pytest.mark.parametrize("name", promised(PROMISED))
+@pytest.mark.parametrize("name", PROMISED)
 def test_every_parameter_that_is_promised_is_in_the_table(name):
     """The contract's own list decides what is to be tried."""
     parameters = [each for each in PROMISED[name] if "Cache." not in name or each not in NOT_TRIED]
