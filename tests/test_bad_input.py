@@ -41,6 +41,7 @@ from otel_briefing.dashboard import (
 )
 from otel_briefing.debugging import profile_block, track_allocations
 from otel_briefing.exceptions import BriefingError, ConfigError, PatternError
+from otel_briefing.issues import patterns
 from otel_briefing.issues.detector import IssueDetector
 from otel_briefing.issues.templates import TemplateMiner
 from otel_briefing.performance import (
@@ -842,6 +843,16 @@ def test_good_and_bad_calls_of_many_threads_lose_nothing():
     _in_threads(both)
     assert 200 == len(analyzer.ISSUE_PATTERNS) == len(tracker.components)
     assert 200 == sum(processor.remove_handler(handler.fn) for handler in processor._handlers)
+
+
+def test_patterns_that_are_too_large_together_leave_those_in_use_that_were(monkeypatch):
+    """And it is said why the last one does not count."""
+    things = Things()
+    before = things.kept()
+    monkeypatch.setattr(patterns, "SET_MEMORY_BYTES", 1 << 20)
+    pattern(things.analyzer)
+    assert before[2:] == things.kept()[2:]
+    assert "more memory" in things.analyzer.packs_refused
 
 
 def _refuse_all_in_child(things: Things, answers: Any) -> None:
