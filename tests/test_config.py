@@ -610,6 +610,7 @@ def test_importing_the_configuration_loads_nothing_heavy():
         "otel_briefing.version",
         "otel_briefing.config",
         "otel_briefing._config_options",
+        "otel_briefing.arguments",
         "otel_briefing._config_watch",
         "otel_briefing.exceptions",
         "otel_briefing.language",

@@ -13,10 +13,19 @@ import otel_briefing
 
 SOURCE = Path(otel_briefing.__file__).parent
 
-EVERYBODY = {"catalogue", "events", "exceptions", "language", "stack_traces", "version"}
+EVERYBODY = {
+    "arguments",
+    "catalogue",
+    "events",
+    "exceptions",
+    "language",
+    "stack_traces",
+    "version",
+}
 WIRING = {"pipeline", "engine", "publisher", "vitals", "memory_watch"}
 MAY_IMPORT = {
     "": {"hook", "telemetry", "config", "service", "version"},  # the public names
+    "arguments": set(),
     "events": set(),
     "exceptions": set(),
     "catalogue": set(),

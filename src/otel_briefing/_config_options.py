@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, overload
 
+from otel_briefing.arguments import found as shown_short
 from otel_briefing.exceptions import ConfigError
 from otel_briefing.language import phrase, say, shown
 
@@ -20,7 +21,7 @@ CONFIG_FILE = "OTEL_BRIEFING_CONFIG_FILE"
 ENV = "OTEL_BRIEFING_ENV"
 
 _NAME_CHARS = 200
-_FOUND_CHARS = 80  # of a refused value, that a message repeats
+_PATH_CHARS = 4_096
 _NEAR_ENOUGH = 0.4  # difflib ratio below which a "nearest" key would only puzzle
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
@@ -176,9 +177,10 @@ def _path(value: object) -> str:
     text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
     if not isinstance(text, str):
         raise TypeError
-    if not text or "\0" in text:
+    if not text or "\0" in text or len(text) > _PATH_CHARS:
         raise ValueError
-    return text
+    os.fsencode(text)  # refuses what no file can be called: half a surrogate pair
+    return str.__str__(text)  # of a subclass too, whose own may do anything
 
 
 class Folder(Kind["str | None"]):
@@ -240,7 +242,8 @@ class Levels(Kind["Mapping[str, str]"]):
             raise TypeError
         if not value.strip() or len(value) > _NAME_CHARS:
             raise ValueError
-        return value.strip()
+        value.encode()  # half a surrogate pair can be neither shown nor sent
+        return str.__str__(value).strip()
 
     def level(self, value: object) -> str:
         """Take a level by its word, in any case, or by its number."""
@@ -248,7 +251,7 @@ class Levels(Kind["Mapping[str, str]"]):
             value = {(n + 1) * 10: word for n, word in enumerate(self.words)}.get(value)
         if not isinstance(value, str):
             raise TypeError
-        word = value.strip().upper()
+        word = str.__str__(value).strip().upper()
         word = self.spellings.get(word, word)
         if word not in self.words:
             raise ValueError
@@ -366,7 +369,7 @@ class Option(Generic[T]):
         """Return `value` normalised; raise ConfigError, which opens with `where`."""
         try:
             return self.kind.check(value)
-        except (ValueError, TypeError):
+        except Exception:  # noqa: BLE001 - also what the value's own code raises
             self._refuse(value, where)
 
     def parse(self, text: str, where: str) -> T:
@@ -400,18 +403,16 @@ def describe(value: object) -> str:
         return say(
             "a list of {number}", number=len(value)
         )  # what is in it may be lists again, without end
-    text = ascii(value) if not isinstance(value, str) else repr(value)
-    if len(text) > _FOUND_CHARS:
-        text = text[:_FOUND_CHARS] + "…"
     word = _TYPE_WORDS.get(type(value), type(value).__name__)
-    return f"{text} ({shown(word)})"
+    return f"{shown_short(value)} ({shown(word)})"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return the known key that `word` was probably meant to be, "" when none is near."""
     import difflib  # noqa: PLC0415 (only an error needs it, and start-up counts)
 
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=_NEAR_ENOUGH)
+    text = word[:_NAME_CHARS] if isinstance(word, str) else ""
+    found = difflib.get_close_matches(text, list(known), n=1, cutoff=_NEAR_ENOUGH)
     return found[0] if found else ""
 
 

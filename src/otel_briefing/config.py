@@ -31,6 +31,7 @@ from otel_briefing._config_options import (
     unknown_variables,
 )
 from otel_briefing._config_watch import ConfigThread, ConfigWatch
+from otel_briefing.arguments import check_callable, found
 from otel_briefing.exceptions import ConfigError
 from otel_briefing.language import phrase
 
@@ -276,6 +277,8 @@ class EnhancedLoggingConfig:
         What was assigned here before gives way; what is assigned later counts until the leader's
         value of it changes. Following itself does nothing.
         """
+        if not isinstance(leader, EnhancedLoggingConfig):
+            raise TypeError(f"leader must be an EnhancedLoggingConfig, found {found(leader)}")
         if leader is self or self._leader is leader:
             return
         self._unfollow()
@@ -295,6 +298,7 @@ class EnhancedLoggingConfig:
 
         Return a function that ends it. What a callback raises is logged and stops nothing.
         """
+        check_callable("callback", callback, "a function of the names of what changed")
         with self._lock:
             self._subscribers.append(callback)
 
@@ -438,12 +442,12 @@ def _tell(subscriber: Subscriber, changed: frozenset[str]) -> None:
 def _checked_path(path: object) -> str:
     try:
         return Paths().check(path)[0] if isinstance(path, (str, os.PathLike)) else _no_path(path)
-    except (TypeError, ValueError):
+    except Exception:  # noqa: BLE001 - also what the path's own code raises
         return _no_path(path)
 
 
-def _no_path(found: object) -> NoReturn:
-    raise ConfigError(f"path: found {describe(found)}; allowed: the path of a YAML file")
+def _no_path(path: object) -> NoReturn:
+    raise ConfigError(f"path: found {describe(path)}; allowed: the path of a YAML file")
 
 
 def _plain(value: Any) -> Any:
@@ -452,10 +456,10 @@ def _plain(value: Any) -> Any:
 
 
 def _option(name: str) -> Option[Any]:
-    try:
-        return OPTIONS[name]
-    except KeyError:
-        raise ConfigError(unknown_key(name, OPTIONS, OPTIONS, what=phrase("option"))) from None
+    option = OPTIONS.get(name) if isinstance(name, str) else None
+    if option is None:
+        raise ConfigError(unknown_key(name, OPTIONS, OPTIONS, what=phrase("option")))
+    return option
 
 
 def _checked(values: Mapping[str, Any], source: str) -> dict[str, Setting]:

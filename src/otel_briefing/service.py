@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_briefing import hook
 from otel_briefing._config_options import Levels
+from otel_briefing.arguments import found
 from otel_briefing.config import EnhancedLoggingConfig
 from otel_briefing.exceptions import BriefingError, ConfigError
 from otel_briefing.telemetry import log_context
@@ -246,7 +247,7 @@ def _checked_name(what: str, name: object) -> str:
         return _LEVELS.name(name)
     except (TypeError, ValueError):
         raise ConfigError(
-            f"{what}: found {name!r:.80}; allowed: the name of a logger, up to 200 characters"
+            f"{what}: found {found(name)}; allowed: the name of a logger, up to 200 characters"
         ) from None
 
 
@@ -255,7 +256,7 @@ def _checked_level(level: object) -> str:
         return _LEVELS.level(level)
     except (TypeError, ValueError):
         words = ", ".join(_LEVELS.words)
-        raise ConfigError(f"level: found {level!r:.80}; allowed: {words}") from None
+        raise ConfigError(f"level: found {found(level)}; allowed: {words}") from None
 
 
 def _after_fork() -> None:

@@ -253,5 +253,5 @@ def test_what_is_no_name_or_no_function_is_refused():
     """At the call."""
     with pytest.raises(TypeError, match="allowed: a string"):
         SystemStatusTracker().get_component_status(None)
-    with pytest.raises(TypeError, match="allowed: a function"):
+    with pytest.raises(TypeError, match="callback must be a function"):
         SystemStatusTracker().subscribe("print")

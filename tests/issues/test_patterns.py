@@ -328,7 +328,7 @@ def test_user_pack_replaces_a_shipped_pattern(tmp_path):
         ),
         (
             f"patterns:\n{ENTRY}, link: {'[' * 100}1{']' * 100}}}",
-            r"'link' is \[+\.\.\.; allowed: text",
+            r"'link' is \[+\.\.\.\]+; allowed: text",
         ),
         ("patterns: {}", "expected a mapping with one key, `patterns`"),
         ("- till", "expected a mapping with one key, `patterns`"),

@@ -415,7 +415,7 @@ def test_a_finalizer_may_come_back_into_its_cache():
     [
         (lambda _: CacheManager(cleanup_interval=0), "cleanup_interval must be a number of sec"),
         (lambda _: CacheManager(cleanup_interval=float("nan")), "found nan"),
-        (lambda m: m.register_cache(""), "name must be a non-empty string, found ''"),
+        (lambda m: m.register_cache(""), "name must be a string of 1 to 200 characters, found ''"),
         (lambda m: m.register_cache("x", max_size=0), "max_size must be a whole number of at l"),
         (lambda m: m.register_cache("x", max_size=True), "max_size .* found True"),
         (lambda m: m.register_cache("x", default_ttl=-1), "default_ttl must be .* above 0, found"),

@@ -261,7 +261,7 @@ def test_what_is_in_use_is_this_processs_own():
         (
             lambda o: o.register_cache(7),
             TypeError,
-            "cache must be a mapping or have a method clear(), found int",
+            "cache must be a mapping or another object with clear(), found ",
         ),
         (
             lambda o: [o.register_cache({}) for _ in range(MAX_CACHES + 1)],

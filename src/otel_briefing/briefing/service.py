@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from otel_briefing.arguments import check_offers, found
 from otel_briefing.briefing.render_clock import RenderClock
 from otel_briefing.briefing.status_tracker import SystemStatusTracker
 from otel_briefing.briefing.writer import PageConfig, PageWriter
@@ -60,6 +61,9 @@ class LLMBriefingService:
     With neither tracker nor analyzer given it speaks of the live system, if there is one. With
     parts of its own it speaks of these: components from the tracker, issues from the analyzer.
     `formatter` may have `format_system_status(status_tracker)` and `format_issues(issues)`.
+
+    Raises:
+        TypeError: an argument is not what it should be.
     """
 
     def __init__(
@@ -68,6 +72,17 @@ class LLMBriefingService:
         tracker: SystemStatusTracker | None = None,
         analyzer: Analyzer | None = None,
     ) -> None:
+        settings = [name for name, row in vars(PageConfig).items() if isinstance(row, property)]
+        if not all(hasattr(config, name) for name in settings):
+            raise TypeError(f"config must be an EnhancedLoggingConfig, found {found(config)}")
+        if tracker is not None and not isinstance(tracker, SystemStatusTracker):
+            raise TypeError(
+                f"tracker must be a SystemStatusTracker or None, found {found(tracker)}"
+            )
+        if analyzer is not None:
+            check_offers(
+                "analyzer", analyzer, "analyze_for_issues", what="an IssueAnalyzer or None"
+            )
         self.config = config
         self.formatter: Any = None
         self._own_tracker = tracker
@@ -146,7 +161,9 @@ class LLMBriefingService:
         return alone and live.snapshot is not None
 
     def _issues(self) -> list[SystemIssue]:
-        analyzer = self._own_analyzer or (live.analyzer if self._own_tracker is None else None)
+        analyzer = self._own_analyzer
+        if analyzer is None and self._own_tracker is None:
+            analyzer = live.analyzer
         if analyzer is None:
             from otel_briefing.issues.analyzer import IssueAnalyzer  # noqa: PLC0415 - costs start-up
 

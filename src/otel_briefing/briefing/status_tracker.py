@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from otel_briefing.arguments import check_callable, found
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -87,7 +89,7 @@ class SystemStatusTracker:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.given_way = 0
-        self._monotonic = monotonic
+        self._monotonic = check_callable("monotonic", monotonic, "a clock")
         self._renew_lock()
         self._components: OrderedDict[str, ComponentStatus] = OrderedDict()
         self._reported: dict[str, _Statement] = {}
@@ -104,18 +106,23 @@ class SystemStatusTracker:
     ) -> None:
         """Report a component; `metrics` are merged into what was reported before.
 
+        Of `details` that are no string their text counts. What UTF-8 cannot hold becomes "?".
+
         Raises:
-            ValueError: the status is none of OK, WARNING, ERROR, LIMITED, or the name is empty.
+            ValueError: the status is none of OK, WARNING, ERROR, LIMITED, the name is empty, or
+                `details` have no text.
             TypeError: `metrics` is no mapping.
         """
         if not isinstance(status, str) or status not in STATUSES:
-            raise ValueError(f"status {status!r} is unknown; allowed: {', '.join(STATUSES)}")
+            raise ValueError(f"status {found(status)} is unknown; allowed: {', '.join(STATUSES)}")
         if not isinstance(component_name, str) or not component_name.strip():
-            raise ValueError(f"component_name {component_name!r} must be a non-empty string")
+            raise ValueError(
+                f"component_name must be a non-empty string, found {found(component_name)}"
+            )
         if metrics is not None and not isinstance(metrics, Mapping):
             raise TypeError(f"metrics: found {type(metrics).__name__}; allowed: a mapping or None")
-        name, now = component_name[:_NAME_CHARS], datetime.datetime.now()  # noqa: DTZ005
-        text = str(details)[:_DETAILS_CHARS]
+        name, now = _whole(component_name[:_NAME_CHARS]), datetime.datetime.now()  # noqa: DTZ005
+        text = _text("details", details)
         with self._lock:
             before = self._components.get(name)
             merged = {**(before.metrics if before else {}), **(metrics or {})}
@@ -143,7 +150,7 @@ class SystemStatusTracker:
                 self._derive(component, now, list((suggestions or {}).get(component.name, ())))
 
     def _derive(self, component: Component, now: datetime.datetime, next_steps: list[str]) -> None:
-        name = component.name[:_NAME_CHARS]
+        name = _whole(component.name[:_NAME_CHARS])
         status = component.status if component.status in STATUSES else "WARNING"
         details = component.details[:_DETAILS_CHARS]
         with self._lock:
@@ -175,8 +182,7 @@ class SystemStatusTracker:
 
         Return a function that ends it. What it raises reaches whoever made the change.
         """
-        if not callable(callback):
-            raise TypeError(f"callback: found {type(callback).__name__}; allowed: a function")
+        check_callable("callback", callback, "a function of one change")
         with self._lock:
             self._subscribers = [*self._subscribers, callback]
 
@@ -193,7 +199,7 @@ class SystemStatusTracker:
                 f"component_name: found {type(component_name).__name__}; allowed: a string"
             )
         with self._lock:
-            return self._components.get(component_name[:_NAME_CHARS])
+            return self._components.get(_whole(component_name[:_NAME_CHARS]))
 
     @property
     def components(self) -> Mapping[str, ComponentStatus]:
@@ -242,6 +248,18 @@ def _say(said: dict[str, _Statement], name: str, status: str, details: str, now:
     before = said.get(name)
     since = before.since if before is not None and before.status == status else now
     said[name] = _Statement(status, details, since, now)
+
+
+def _whole(text: str) -> str:
+    """Replace halves of surrogate pairs: an exporter would lose a whole request with one."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _text(name: str, value: object) -> str:
+    try:
+        return _whole(str(value)[:_DETAILS_CHARS])
+    except Exception:  # noqa: BLE001 - a program's __str__ may raise anything
+        raise ValueError(f"{name} must have a text, found {found(value)}") from None
 
 
 def _renew_locks() -> None:

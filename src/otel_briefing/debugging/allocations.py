@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_briefing.arguments import found
 from otel_briefing.debugging.block import BlockFindings, BlockTool
 from otel_briefing.stack_traces import to_frame
 from otel_briefing.telemetry import threads
@@ -207,7 +208,7 @@ if hasattr(os, "register_at_fork"):
 def _in_range(name: str, value: object, most: int) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most:
         return value
-    raise ValueError(f"{name} must be a whole number from 1 to {most}, found {value!r}")
+    raise ValueError(f"{name} must be a whole number from 1 to {most}, found {found(value)}")
 
 
 def _sites() -> dict[Frame, tuple[int, int]]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from otel_briefing import debugging
+from otel_briefing.arguments import found
 from otel_briefing.briefing.finding_files import finding_id
 from otel_briefing.issues.findings import Finding
 from otel_briefing.stack_traces import to_frame, to_site
@@ -87,11 +88,11 @@ class BlockTool(ABC, Generic[F]):
         kind = type(self).__name__
         if name is not None and (not isinstance(name, str) or not name.strip()):
             raise ValueError(
-                f"name must be text that is not empty, or None, found {name!r}"
+                f"name must be text that is not empty, or None, found {found(name)}"
                 + (f"; as a decorator write @{kind}()" if callable(name) else "")
             )
         if on_findings is not None and not callable(on_findings):
-            raise TypeError(f"on_findings must be callable or None, found {on_findings!r}")
+            raise TypeError(f"on_findings must be callable or None, found {found(on_findings)}")
         self._name = name.strip()[:NAME_CHARS] if name else ""
         self._on_findings = on_findings
         self._findings: F | None = None
@@ -160,7 +161,7 @@ class BlockTool(ABC, Generic[F]):
         if not callable(function) or lazy:
             raise TypeError(
                 f"{type(self).__name__} goes around functions and coroutine functions, "
-                f"found {'a generator ' if lazy else ''}{function!r}"
+                f"found {'a generator ' if lazy else ''}{found(function)}"
             )
         if inspect.iscoroutinefunction(function):
 

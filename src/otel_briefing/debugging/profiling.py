@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from otel_briefing.arguments import found
 from otel_briefing.debugging.block import BlockFindings, BlockTool
 
 if TYPE_CHECKING:
@@ -80,10 +81,10 @@ class profile_block(BlockTool[ProfileFindings]):  # noqa: N801 - reads as a verb
     ) -> None:
         super().__init__(name, on_findings=on_findings)
         if isinstance(interval_s, bool) or not isinstance(interval_s, (int, float)):
-            raise TypeError(f"interval_s must be a number of seconds, found {interval_s!r}")
+            raise TypeError(f"interval_s must be a number of seconds, found {found(interval_s)}")
         if not SHORTEST_S <= interval_s <= LONGEST_S:
             allowed = f"from {SHORTEST_S} to {LONGEST_S} s"
-            raise ValueError(f"interval_s must be {allowed}, found {interval_s!r}")
+            raise ValueError(f"interval_s must be {allowed}, found {found(interval_s)}")
         self._interval_s = float(interval_s)
         self._profiler: Profiler | None = None
         self._cpu = 0.0

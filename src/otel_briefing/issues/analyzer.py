@@ -6,9 +6,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, OrderedDict, deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from otel_briefing.arguments import found
 from otel_briefing.events import ERROR, WARN, Event, FailureSite, LogEvent, SpanEvent
+from otel_briefing.exceptions import PatternError
 from otel_briefing.issues import describe
 from otel_briefing.issues import fingerprint as fp
 from otel_briefing.issues.anomalies import Run
@@ -24,14 +27,14 @@ from otel_briefing.issues.deltas import (
     OperationTally,
 )
 from otel_briefing.issues.model import Exemplar, SystemIssue
-from otel_briefing.issues.pattern_table import PatternTable
+from otel_briefing.issues.pattern_table import PatternTable, table_of
 from otel_briefing.issues.slowness import MAX_OPERATIONS, SlownessWatch, SlowReport
 from otel_briefing.issues.templates import TemplateMiner
 from otel_briefing.issues.traces import Failure, Trace, TraceMemory, failure_of, place_of, told_by
 from otel_briefing.language import phrase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+    from collections.abc import Iterable, MutableMapping, Sequence
 
     from otel_briefing.issues.anomalies import Slowness
     from otel_briefing.issues.patterns import Pattern
@@ -40,8 +43,22 @@ PENDING_NS = SECOND // 2  # how long a failed call waits for a log line that exp
 _CALLS_KEPT = 8  # failed calls of one part of a trace, and slow ones of one kind
 MAX_PENDING = 1000  # beyond it, the one that waits longest is counted as it is
 BEFORE_NS = 120 * SECOND  # slowness this long before a failure may have to do with it
+MAX_SEVERITY = 24
 MAX_FINDINGS = 1000  # that wait for the analysis thread
 _SHAPES_PER_PLACE = 8  # more texts than this from one logging call: its text is built, not constant
+
+
+def check_severity(value: Any) -> int:
+    """Return `value` when it is a severity number of OpenTelemetry.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SEVERITY:
+        return value
+    raise ValueError(
+        f"min_severity must be a severity number from 0 to {MAX_SEVERITY}, found {found(value)}"
+    )
 
 
 class _Status(Protocol):
@@ -72,15 +89,15 @@ class IssueAnalyzer:
         min_severity: int = WARN,
         miner: TemplateMiner | None = None,
     ) -> None:
-        self._table = (
-            patterns
-            if isinstance(patterns, PatternTable)
-            else PatternTable(patterns, paths=tuple(pattern_packs))
-        )
-        self.min_severity = min_severity  # of records that are looked at; may be assigned
+        self._table = table_of(patterns, pattern_packs)
+        self.min_severity = check_severity(
+            min_severity
+        )  # of records that are looked at; may be assigned
         self._uses_packs = True
         self._traces = TraceMemory()
-        self._miner = miner or TemplateMiner()
+        if miner is not None and not isinstance(miner, TemplateMiner):
+            raise TypeError(f"miner must be a TemplateMiner or None, found {found(miner)}")
+        self._miner = TemplateMiner() if miner is None else miner
         self._places: OrderedDict[tuple[str, int], set[str]] = OrderedDict()
         self._sources: OrderedDict[tuple[int, str, str], int] = OrderedDict()
         self._slowness = SlownessWatch()
@@ -103,6 +120,10 @@ class IssueAnalyzer:
 
     @ISSUE_PATTERNS.setter
     def ISSUE_PATTERNS(self, patterns: Mapping[str, Mapping[str, Any]]) -> None:  # noqa: N802
+        if not isinstance(patterns, Mapping):
+            raise PatternError(
+                f"ISSUE_PATTERNS must map names to patterns, found {found(patterns)}"
+            )
         table = PatternTable([])
         table.update(patterns)
         self._table, self._uses_packs = table, False
@@ -121,7 +142,7 @@ class IssueAnalyzer:
             "pattern": pattern,
             "priority": priority,
             "category": category,
-            "actions": list(actions),
+            "actions": actions,
             "estimated_time": estimated_time,
         }
 
@@ -129,16 +150,24 @@ class IssueAnalyzer:
         """Return what the components that are not OK suffer from, most urgent first.
 
         Patterns are matched against "<name> <details>"; a component in ERROR always gives one.
+
+        Raises:
+            TypeError: `status_tracker` has no mapping `components`.
         """
+        components = getattr(status_tracker, "components", None)
+        if not isinstance(components, Mapping):
+            raise TypeError(
+                f"status_tracker must be a SystemStatusTracker, found {found(status_tracker)}"
+            )
         now_ns = time.time_ns()
-        found: dict[str, IssueTally] = {}
-        for name, component in status_tracker.components.items():
+        tallies: dict[str, IssueTally] = {}
+        for name, component in components.items():
             facts = self._component_facts(name, component, now_ns)
             if facts is None:
                 continue
-            tally = found.setdefault(facts.fingerprint, IssueTally(facts))
+            tally = tallies.setdefault(facts.fingerprint, IssueTally(facts))
             tally.add(Exemplar(now_ns, component.details), component.details)
-        return rank_issues(to_issue(tally, now_ns, SECOND) for tally in found.values())
+        return rank_issues(to_issue(tally, now_ns, SECOND) for tally in tallies.values())
 
     def _component_facts(self, name: str, component: _Status, now_ns: int) -> IssueFacts | None:
         if component.status == "OK":

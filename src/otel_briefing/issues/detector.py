@@ -3,22 +3,23 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import heapq
 import threading
 import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from otel_briefing.arguments import check_number, found
 from otel_briefing.events import WARN
-from otel_briefing.issues.analyzer import IssueAnalyzer
+from otel_briefing.issues.analyzer import IssueAnalyzer, check_severity
 from otel_briefing.issues.assemble import rank_issues, to_issue
 from otel_briefing.issues.deltas import SECOND
 from otel_briefing.issues.log_lines import LogLineReader
-from otel_briefing.issues.pattern_table import PatternTable
+from otel_briefing.issues.pattern_table import PatternTable, table_of
 from otel_briefing.issues.templates import TemplateMiner
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Iterator, Sequence
 
     from otel_briefing.events import LogEvent
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from otel_briefing.issues.patterns import Pattern
 
 MAX_ISSUES = 1_000
+LONGEST_QUIET_S = 1e9  # three decades: never
 _AT_ONCE = 10_000  # events between two looks at how many issues there are
 
 
@@ -51,14 +53,15 @@ class IssueDetector:
         service: str = "",
         zone: dt.tzinfo | None = None,
     ) -> None:
-        self._table = (
-            patterns
-            if isinstance(patterns, PatternTable)
-            else PatternTable(patterns, paths=tuple(pattern_packs))
-        )
+        self._table = table_of(patterns, pattern_packs)
         self._miner = TemplateMiner()
-        self._min_severity = min_severity
-        self._resolve_after_ns = int(resolve_after_s * SECOND)
+        self._min_severity = check_severity(min_severity)
+        quiet_s = check_number("resolve_after_s", resolve_after_s, least=0)
+        self._resolve_after_ns = int(min(quiet_s, LONGEST_QUIET_S) * SECOND)
+        if not isinstance(service, str):
+            raise TypeError(f"service must be a string, found {found(service)}")
+        if zone is not None and not isinstance(zone, dt.tzinfo):
+            raise TypeError(f"zone must be a tzinfo or None, found {found(zone)}")
         self._service, self._zone = service, zone
         self._lock = threading.Lock()
 

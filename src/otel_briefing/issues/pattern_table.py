@@ -4,14 +4,22 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, MutableMapping
+import itertools
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
+from otel_briefing.arguments import check_name, found
 from otel_briefing.exceptions import PatternError
 from otel_briefing.issues.model import PRIORITIES
 from otel_briefing.issues.patterns import Pattern, PatternSet, load_packs
 
 _KEYS = {"pattern", "priority", "category", "actions", "estimated_time"}
+_MAX_ACTIONS = 100
+_MAX_MINUTES = 525_600  # a year
+
+_changing = threading.RLock()  # two that change a table at once must not undo each other
 
 
 @functools.cache
@@ -31,13 +39,18 @@ class PatternTable(MutableMapping[str, Mapping[str, Any]]):
     def __init__(
         self, patterns: list[Pattern] | None = None, *, paths: tuple[str, ...] = ()
     ) -> None:
+        if patterns is not None and not (
+            isinstance(patterns, list) and all(isinstance(each, Pattern) for each in patterns)
+        ):
+            raise TypeError(f"patterns must be a list of Pattern or None, found {found(patterns)}")
         self._paths = paths
         self._patterns: dict[str, Pattern] | None = None
         if patterns is not None:
             self._patterns = {pattern.name: pattern for pattern in patterns}
         self._set: PatternSet | None = None
         self.added: set[str] = set()  # names that were assigned to
-        self.refused = ""  # why the user's packs are not in use
+        self.refused = ""  # why the user's packs, or what was added last, are not in use
+        self._in_use: PatternSet | None = None
 
     def _loaded(self) -> dict[str, Pattern]:
         if self._patterns is None:
@@ -58,8 +71,16 @@ class PatternTable(MutableMapping[str, Mapping[str, Any]]):
     def match(self, text: str, severity: int) -> Pattern | None:
         """Return the best pattern for `text` among those that look at `severity`."""
         if self._set is None:
-            self._set = PatternSet(list(self._loaded().values()))
+            self._set = self._in_use = self._compiled()
         return self._set.match(text, severity)
+
+    def _compiled(self) -> PatternSet:
+        """Compile all; what was in use before stays when they are too large together."""
+        try:
+            return PatternSet(self._loaded().values())
+        except PatternError as reason:
+            self.refused = str(reason)
+            return self._in_use or PatternSet(_shipped())
 
     def min_severity(self, default: int) -> int:
         """Return the lowest severity that any pattern asks to see."""
@@ -78,16 +99,18 @@ class PatternTable(MutableMapping[str, Mapping[str, Any]]):
     def __setitem__(self, name: str, value: Mapping[str, Any]) -> None:
         pattern = _checked(name, value)
         PatternSet([pattern])  # refuses what cannot be compiled, before anything changes
-        self._patterns = {**self._loaded(), name: pattern}
-        self.added.add(name)
-        self._set = None
+        with _changing:
+            self._patterns = {**self._loaded(), name: pattern}
+            self.added.add(name)
+            self._set = None
 
     def __delitem__(self, name: str) -> None:
-        patterns = dict(self._loaded())
-        del patterns[name]
-        self.added.discard(name)
-        self._patterns = patterns
-        self._set = None
+        with _changing:
+            patterns = dict(self._loaded())
+            del patterns[name]
+            self.added.discard(name)
+            self._patterns = patterns
+            self._set = None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._loaded())
@@ -96,31 +119,75 @@ class PatternTable(MutableMapping[str, Mapping[str, Any]]):
         return len(self._loaded())
 
 
+def table_of(
+    patterns: list[Pattern] | PatternTable | None, packs: Sequence[str | os.PathLike[str]]
+) -> PatternTable:
+    """Return a table as it is; else one of these patterns, or of the shipped packs and these.
+
+    Raises:
+        TypeError: `patterns` or `packs` are neither.
+    """
+    named = isinstance(packs, (list, tuple))
+    if not (named and all(isinstance(pack, (str, os.PathLike)) for pack in packs)):
+        raise TypeError(f"pattern_packs must be a list of paths, found {found(packs)}")
+    if isinstance(patterns, PatternTable):
+        return patterns
+    return PatternTable(patterns, paths=tuple(os.fspath(pack) for pack in packs))
+
+
 def _checked(name: str, value: Mapping[str, Any]) -> Pattern:
     """Turn the mapping form into a pattern, or say what is wrong with it."""
+    try:
+        name = check_name("name", name)
+    except ValueError as reason:
+        raise PatternError(f"pattern: {reason}") from None
+    if not isinstance(value, Mapping):
+        raise _refused(name, "it", value, f"a mapping with {', '.join(sorted(_KEYS))}")
     missing = sorted(_KEYS - value.keys() - {"actions", "estimated_time"})
-    unknown = sorted(value.keys() - _KEYS)
+    unknown = sorted(map(found, value.keys() - _KEYS))
     if missing or unknown:
         raise PatternError(
             f"pattern {name!r}: missing keys {missing}, unknown keys {unknown}; "
             f"allowed: {sorted(_KEYS)}"
         )
-    if value["priority"] not in PRIORITIES:
-        raise PatternError(
-            f"pattern {name!r}: priority is {value['priority']!r}; allowed: {', '.join(PRIORITIES)}"
-        )
-    minutes = value.get("estimated_time", 15)
-    if not isinstance(minutes, int) or isinstance(minutes, bool) or minutes < 0:
-        raise PatternError(f"pattern {name!r}: estimated_time is {minutes!r}; allowed: minutes ≥ 0")
-    if not isinstance(value["pattern"], str):
-        raise PatternError(f"pattern {name!r}: pattern is {value['pattern']!r}; allowed: a string")
+    priority, minutes = value["priority"], value.get("estimated_time", 15)
+    if not isinstance(priority, str) or priority not in PRIORITIES:
+        raise _refused(name, "priority", priority, ", ".join(PRIORITIES))
+    if type(minutes) is not int or not 0 <= minutes <= _MAX_MINUTES:
+        raise _refused(name, "estimated_time", minutes, f"whole minutes, 0 to {_MAX_MINUTES:,}")
+    for key in ("pattern", "category"):
+        if not isinstance(value[key], str):
+            raise _refused(name, key, value[key], "a string")
     return Pattern(
         name=name,
         pattern=value["pattern"],
-        priority=value["priority"],
-        category=str(value["category"]),
+        priority=priority,
+        category=value["category"],
         title=name.replace("_", " "),
-        checks=tuple(map(str, value.get("actions", ()))),
+        checks=_actions(name, value.get("actions", ())),
         estimated_time=minutes,
         link="",
     )
+
+
+def _actions(name: str, value: Any) -> tuple[str, ...]:
+    allowed = f"at most {_MAX_ACTIONS} strings, in a list"
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise _refused(name, "actions", value, allowed)
+    actions = tuple(itertools.islice(value, _MAX_ACTIONS + 1))  # it may have no end
+    if len(actions) > _MAX_ACTIONS or not all(isinstance(each, str) for each in actions):
+        raise _refused(name, "actions", actions, allowed)
+    return actions
+
+
+def _refused(name: str, what: str, value: Any, allowed: str) -> PatternError:
+    return PatternError(f"pattern {name!r}: {what} is {found(value)}; allowed: {allowed}")
+
+
+def _in_child() -> None:
+    global _changing  # noqa: PLW0603
+    _changing = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otel_briefing import events
+from otel_briefing.arguments import found
 from otel_briefing.exceptions import PatternError
 from otel_briefing.issues.model import PRIORITIES
 
@@ -156,15 +157,17 @@ def _compile(patterns: list[Pattern]) -> Any:
             automaton.Add(pattern.pattern)
         except (re2.error, UnicodeError) as exc:
             reason = _refusal(pattern.pattern, options)
-            raise _error(pattern.pack, pattern.name, f"{reason}, in {pattern.pattern!r}") from exc
+            raise _error(
+                pattern.pack, pattern.name, f"{reason}, in {found(pattern.pattern)}"
+            ) from exc
     try:
         automaton.Compile()
     except re2.error as exc:
         raise PatternError(f"{len(patterns)} patterns need more memory than RE2 may use") from exc
     for index in automaton.Match(b"") or ():
-        found = patterns[index]
-        reason = f"{found.pattern!r} matches the empty string, so it would match every text"
-        raise _error(found.pack, found.name, reason)
+        empty = patterns[index]
+        reason = f"{found(empty.pattern)} matches the empty string, so it would match every text"
+        raise _error(empty.pack, empty.name, reason)
     return automaton
 
 
@@ -262,7 +265,7 @@ def _parse(path: Path) -> Any:
 def _read_entry(file: str, position: int, entry: Any) -> Pattern:
     name = f"number {position}"
     if not isinstance(entry, dict):
-        raise _error(file, name, f"expected a mapping, found {_shown(entry)}")
+        raise _error(file, name, f"expected a mapping, found {found(entry)}")
     if isinstance(entry.get("name"), str) and entry["name"]:
         name = entry["name"]
     for key in entry:
@@ -286,9 +289,7 @@ def _read_entry(file: str, position: int, entry: Any) -> Pattern:
 def _text(file: str, name: str, entry: Mapping[str, Any], key: str) -> str:
     value = entry[key]
     if not isinstance(value, str):
-        raise _error(
-            file, name, f"key {key!r} is {_shown(value)}; allowed: text (put it in quotes)"
-        )
+        raise _error(file, name, f"key {key!r} is {found(value)}; allowed: text (put it in quotes)")
     if key in _REQUIRED and not value.strip():
         raise _error(file, name, f"key {key!r} is empty; allowed: text")
     return value
@@ -296,14 +297,14 @@ def _text(file: str, name: str, entry: Mapping[str, Any], key: str) -> str:
 
 def _checks(file: str, name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
-        raise _error(file, name, f"key 'checks' is {_shown(value)}; allowed: a list of texts")
+        raise _error(file, name, f"key 'checks' is {found(value)}; allowed: a list of texts")
     return tuple(value)
 
 
 def _minutes(file: str, name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         allowed = "whole minutes, 1 or more"
-        raise _error(file, name, f"key 'estimated_time' is {_shown(value)}; allowed: {allowed}")
+        raise _error(file, name, f"key 'estimated_time' is {found(value)}; allowed: {allowed}")
     return value
 
 
@@ -319,9 +320,7 @@ def _error(file: str, name: str, reason: str) -> PatternError:
 
 
 def _not_allowed(key: str, value: Any, allowed: tuple[str, ...]) -> str:
-    return (
-        f"key {key!r} is {_shown(value)}; allowed: {', '.join(allowed)}{_nearest(value, allowed)}"
-    )
+    return f"key {key!r} is {found(value)}; allowed: {', '.join(allowed)}{_nearest(value, allowed)}"
 
 
 def _unknown_key(key: Any, known: tuple[str, ...]) -> str:
@@ -334,8 +333,3 @@ def _nearest(value: Any, known: tuple[str, ...]) -> str:
     by_folded = {word.casefold(): word for word in known}
     near = difflib.get_close_matches(str(value).casefold(), by_folded, n=1)
     return f"; did you mean {by_folded[near[0]]!r}?" if near else ""
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004

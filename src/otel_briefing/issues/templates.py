@@ -6,10 +6,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from otel_briefing.arguments import check_count, found
 from otel_briefing.issues.fingerprint import digest, mask
 
 PLACEHOLDER = "<*>"
 _MAX_WORDS = 60
+_MAX_CHARS = 8_000
 _ALIKE = 0.6  # the share of equal words that makes two lines one template
 _GROUP = 24  # templates of one length and first word that a line is compared with
 
@@ -37,7 +39,7 @@ class TemplateMiner:
     """
 
     def __init__(self, capacity: int = 1000) -> None:
-        self._capacity = capacity
+        self._capacity = check_count("capacity", capacity)
         self._groups: OrderedDict[tuple[int, str], list[Template]] = OrderedDict()
         self._size = 0
         self.evicted = 0
@@ -49,8 +51,8 @@ class TemplateMiner:
             TypeError: it is no string.
         """
         if not isinstance(text, str):
-            raise TypeError(f"text must be a string, found {text!r}"[:500])
-        words = text.split()[:_MAX_WORDS]
+            raise TypeError(f"text must be a string, found {found(text)}")
+        words = text[:_MAX_CHARS].split()[:_MAX_WORDS]
         masked = [mask(word) for word in words]
         key = (len(words), masked[0] if masked else "")
         group = self._groups.setdefault(key, [])

@@ -8,11 +8,15 @@ import contextlib
 import functools
 import itertools
 import math
+import os
+import sys
+import threading
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from otel_briefing.performance.arguments import check_count
+from otel_briefing.arguments import check_callable, check_count, check_wait
+from otel_briefing.arguments import found as shown
 from otel_briefing.performance.entry_handler import CLEAN, EntryHandler
 from otel_briefing.performance.entry_queue import EntryQueue
 from otel_briefing.performance.handler_thread import HandlerThread
@@ -33,6 +37,9 @@ TURN_S = 0.005  # how long a caller that adds without pause may keep the loop
 STUCK_S = 0.25  # handlers that took nothing for so long are not waited for
 SHARED_ENTRIES = 1_000
 RETRY_S = 1.0
+MAX_WORKERS = 1_000
+
+_changing = threading.RLock()  # two that add a handler at once must not undo each other
 
 
 class AsyncLogProcessor:
@@ -60,15 +67,15 @@ class AsyncLogProcessor:
     loop, the others from any thread.
 
     Raises:
-        ValueError: an argument is no whole number of at least 1.
+        ValueError: an argument is no whole number of at least 1, or there are over 1,000 workers.
     """
 
     def __init__(
         self, queue_size: int = 10_000, worker_count: int = 3, batch_size: int = 100
     ) -> None:
-        self._queue_size = check_count("queue_size", queue_size)
-        self._worker_count = check_count("worker_count", worker_count)
-        check_count("batch_size", batch_size)
+        self._queue_size = check_count("queue_size", queue_size, sys.maxsize)
+        self._worker_count = check_count("worker_count", worker_count, MAX_WORKERS)
+        check_count("batch_size", batch_size, sys.maxsize)
         self._queue = EntryQueue(queue_size, batch_size)
         self._adds_per_turn = min(batch_size, max(1, queue_size // 2))
         self._adds = self._gone = 0
@@ -95,27 +102,30 @@ class AsyncLogProcessor:
         Raises:
             TypeError: it cannot be called.
         """
-        if not callable(fn):
-            raise TypeError(f"fn must be a function of one entry, found {fn!r}")
-        if all(handler.fn != fn for handler in self._handlers):
-            self._handlers = (*self._handlers, EntryHandler(fn))
+        check_callable("fn", fn, "a function of one entry")
+        with _changing:
+            if all(handler.fn != fn for handler in self._handlers):
+                self._handlers = (*self._handlers, EntryHandler(fn))
 
     def remove_handler(self, fn: Callable[[LogEntry], Any]) -> bool:
         """Call `fn` no more for entries that have not started; false when it was not there."""
-        kept = tuple(handler for handler in self._handlers if handler.fn != fn)
-        found = len(kept) < len(self._handlers)
-        self._handlers = kept
+        with _changing:
+            kept = tuple(handler for handler in self._handlers if handler.fn != fn)
+            found = len(kept) < len(self._handlers)
+            self._handlers = kept
         return found
 
     async def add_log_entry(self, entry: LogEntry, force_priority: bool = False) -> bool:
         """Accept an entry; false after `shutdown`, when it counts as dropped. Never waits for room.
 
         Raises:
-            TypeError: it is no LogEntry.
+            TypeError: it is no LogEntry, or `force_priority` neither true nor false.
             ValueError: its level or its priority cannot be used.
         """
         if not isinstance(entry, LogEntry):
             raise TypeError(f"entry must be a LogEntry, found {type(entry).__name__}")
+        if force_priority is not True and force_priority is not False:
+            raise TypeError(f"force_priority must be true or false, found {shown(force_priority)}")
         priority = effective_priority(entry.level, entry.priority)
         if self._closed:
             self._queue.refuse()
@@ -357,10 +367,17 @@ def _settle(waiter: asyncio.Future[None]) -> None:
 def _deadline(name: str, timeout_s: float | None) -> float:
     if timeout_s is None:
         return math.inf
-    if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not timeout_s >= 0:
-        raise ValueError(f"{name} must be a number of seconds from 0, found {timeout_s!r}")
-    return time.monotonic() + timeout_s
+    return time.monotonic() + check_wait(name, timeout_s)
 
 
 def _seconds_until(deadline: float) -> float | None:
     return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
+
+
+def _in_child() -> None:
+    global _changing  # noqa: PLW0603
+    _changing = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

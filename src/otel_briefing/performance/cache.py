@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from cachetools import Cache as PlainCache
 from cachetools import TLRUCache
 
-from otel_briefing.performance.arguments import check_seconds
+from otel_briefing.arguments import check_seconds
 from otel_briefing.telemetry import threads
 
 if TYPE_CHECKING:

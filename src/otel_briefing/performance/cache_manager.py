@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from otel_briefing.performance.arguments import check_count, check_seconds
+from otel_briefing.arguments import check_count, check_name, check_seconds
 from otel_briefing.performance.cache import Cache, CacheStats
 from otel_briefing.performance.cached_function import cached_in
 from otel_briefing.telemetry import cache_metrics, guard, threads
@@ -74,9 +75,8 @@ class CacheManager:
             ValueError: an argument is out of range, the name is in use with other settings, or
                 there are 1,000 caches.
         """
-        if not isinstance(name, str) or not name.strip():
-            raise ValueError(f"name must be a non-empty string, found {name!r}")
-        check_count("max_size", max_size)
+        name = check_name("name", name)
+        check_count("max_size", max_size, sys.maxsize)
         if default_ttl is not None:
             default_ttl = check_seconds("default_ttl", default_ttl)
         with self._lock:

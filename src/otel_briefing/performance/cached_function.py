@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cachetools.keys import hashkey
 
+from otel_briefing.arguments import found
 from otel_briefing.performance.single_flight import MISSING, compute, compute_async
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def cached_in(cache: Cache, function: F) -> F:
         TypeError: it cannot be called, or it is a generator function, whose result ends when read.
     """
     if not callable(function):
-        raise TypeError(f"cached_function decorates a function, found {function!r}")
+        raise TypeError(f"cached_function decorates a function, found {found(function)}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         name = getattr(function, "__qualname__", function)
         raise TypeError(f"{name} is a generator function: cache a function that returns a list")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from otel_briefing.arguments import found as shown
 from otel_briefing.telemetry.entry_records import SEVERITIES
 from otel_briefing.telemetry.lanes import HIGHEST, LOWEST
 from otel_briefing.telemetry.priority import priority_of
@@ -54,13 +55,15 @@ def effective_priority(level: str, priority: int) -> int:
         raise _refused("priority", priority, f"a whole number from {LOWEST} to {HIGHEST}")
     try:
         by_level = _PRIORITIES[level]
-    except (KeyError, TypeError):
+    except Exception:  # noqa: BLE001 - also what its own __hash__ raises
         by_level = _priority_of_unusual(level)
     return max(by_level, priority)
 
 
 def _priority_of_unusual(level: Any) -> int:
     if isinstance(level, str):
+        level = str.__str__(level)
+        level = str.__str__(level)  # of a subclass too, whose own may do anything
         found = _PRIORITIES.get(level.strip().upper())
         if found is not None:
             return found
@@ -77,7 +80,7 @@ def _priority_of_number(number: int) -> int:
 
 
 def _refused(field: str, found: Any, allowed: str) -> ValueError:
-    return ValueError(f"{field} must be {allowed}, found {found!r}"[:500])
+    return ValueError(f"{field} must be {allowed}, found {shown(found)}")
 
 
 _PRIORITIES = {name: priority_of(number) for name, number in SEVERITIES.items()}

@@ -7,14 +7,15 @@ It frees what others hold only where they have registered it; it neither limits 
 from __future__ import annotations
 
 import gc
+import math
 import os
 import weakref
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import psutil
 
+from otel_briefing.arguments import check_above, check_callable, check_offers, check_seconds
 from otel_briefing.language import phrase
-from otel_briefing.performance.arguments import check_above, check_seconds
 from otel_briefing.performance.finding import Finding, live
 from otel_briefing.telemetry import guard, threads
 from otel_briefing.telemetry.owned_thread import OwnedThread
@@ -91,6 +92,7 @@ class MemoryOptimizer:
 
     Raises:
         ValueError: an argument is out of range.
+        TypeError: `report` or `used_bytes` cannot be called.
     """
 
     def __init__(
@@ -103,10 +105,14 @@ class MemoryOptimizer:
         used_bytes: Callable[[], int] | None = None,
     ) -> None:
         self._threshold_mb = _megabytes(memory_threshold_mb)
-        if gc_threshold_factor != float("inf"):
+        if not (isinstance(gc_threshold_factor, float) and gc_threshold_factor == math.inf):
             gc_threshold_factor = check_above(
                 "gc_threshold_factor", gc_threshold_factor, 1.0, "a number"
             )
+        if report is not None:
+            check_callable("report", report, "a function of one Finding, or None")
+        if used_bytes is not None:
+            check_callable("used_bytes", used_bytes, "a function that returns a number, or None")
         self.gc_threshold_factor = gc_threshold_factor
         self._interval_s = check_seconds("monitoring_interval", monitoring_interval)
         self._report = report
@@ -204,10 +210,7 @@ class MemoryOptimizer:
             TypeError: it has no `clear()`.
             ValueError: there are 1,000 caches.
         """
-        if not callable(getattr(cache, "clear", None)):
-            raise TypeError(
-                f"cache must be a mapping or have a method clear(), found {type(cache).__name__}"
-            )
+        check_offers("cache", cache, "clear", what="a mapping or another object")
         with self._lock:
             if any(known is cache for known in self._caches):
                 return

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from otel_briefing.performance.arguments import check_name, check_number
+from otel_briefing.arguments import check_name, check_number
 from otel_briefing.telemetry import guard, threads
 
 if TYPE_CHECKING:

@@ -76,7 +76,7 @@ class Series:
         return MetricStats(
             count=len(values),
             min=ordered[0],
-            mean=fmean(values),
+            mean=_mean(values),
             p50=quantile(ordered, 0.5),
             p95=quantile(ordered, 0.95),
             p99=quantile(ordered, 0.99),
@@ -189,12 +189,22 @@ class MetricHistory:
             return list(self._series)
 
 
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean; of values whose sum no float can hold, by parts."""
+    try:
+        return fmean(values)
+    except OverflowError:
+        return math.fsum(value / len(values) for value in values)
+
+
 def quantile(ordered: Sequence[float], share: float) -> float:
     """Return the value below which `share` of `ordered` lie, between neighbours linearly."""
     place = share * (len(ordered) - 1)
     below = math.floor(place)
     above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+    low, high, part = ordered[below], ordered[above], place - below
+    step = high - low
+    return low + step * part if math.isfinite(step) else low * (1 - part) + high * part
 
 
 def _quantile_of(told: Sequence[Distribution], share: float) -> float:

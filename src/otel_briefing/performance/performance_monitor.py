@@ -11,14 +11,15 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from otel_briefing.performance import departures
-from otel_briefing.performance.arguments import (
+from otel_briefing.arguments import (
     check_above,
+    check_callable,
     check_count,
     check_name,
     check_number,
     check_seconds,
 )
+from otel_briefing.performance import departures
 from otel_briefing.performance.event_loops import LATE_S, EventLoops
 from otel_briefing.performance.gc_pauses import GcPauses
 from otel_briefing.performance.health_rules import HealthRules, Measured, total
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from otel_briefing.performance.finding import Finding
 
 MAX_COLLECTORS = 32
+MAX_HISTORY = 1_000_000
 FORK_WAIT_S = 0.25  # longer than a measurement takes
 _PROBES = 20  # of event loops in one interval,
 _PROBE_EVERY_S = 0.5  # but not more often
@@ -62,6 +64,7 @@ class PerformanceMonitor(PointReader):
 
     Raises:
         ValueError: an argument is out of range.
+        TypeError: `report` or `monotonic` cannot be called.
     """
 
     def __init__(
@@ -74,7 +77,10 @@ class PerformanceMonitor(PointReader):
     ) -> None:
         super().__init__()
         self._interval_s = check_seconds("monitoring_interval", monitoring_interval)
-        self.history_size = check_count("history_size", history_size)
+        self.history_size = check_count("history_size", history_size, MAX_HISTORY)
+        check_callable("monotonic", monotonic, "a clock")
+        if report is not None:
+            check_callable("report", report, "a function of one Finding, or None")
         self.report = report
         self._monotonic = monotonic
         self._history = MetricHistory(self.history_size)
@@ -153,11 +159,7 @@ class PerformanceMonitor(PointReader):
             TypeError: it cannot be called.
             ValueError: there are 32 collectors.
         """
-        if not callable(fn):
-            raise TypeError(
-                "fn must be a callable that returns a mapping of name to number, "
-                f"found {type(fn).__name__}"
-            )
+        check_callable("fn", fn, "a callable that returns a mapping of name to number")
         with self._lock:
             if any(known.call == fn for known in self._collectors):
                 return
@@ -189,7 +191,7 @@ class PerformanceMonitor(PointReader):
         Raises:
             ValueError: the operation is no name, or the time is not a number of at least 0.
         """
-        check_name("operation", operation)
+        operation = check_name("operation", operation)
         took = check_number("milliseconds", milliseconds, least=0.0)
         if self._add(f"logging.{operation}", took, "ms", "logging"):
             self._recorder().duration(operation, took / 1e3)
@@ -203,10 +205,10 @@ class PerformanceMonitor(PointReader):
         Raises:
             ValueError: an argument cannot be used; the message names it.
         """
-        check_name("name", name)
+        name = check_name("name", name)
         number = check_number("value", value)
         if category is not None:
-            check_name("category", category)
+            category = check_name("category", category)
         if self._add(name, number, "", category or "recorded"):
             self._recorder().gauge(name, number, category)
 

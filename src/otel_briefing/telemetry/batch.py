@@ -13,6 +13,7 @@ import inspect
 import itertools
 import os
 import queue
+import sys
 import threading
 import time
 import weakref
@@ -26,6 +27,7 @@ from opentelemetry.sdk._logs import ReadableLogRecord, ReadWriteLogRecord
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExportResult
 from opentelemetry.sdk.resources import Resource
 
+from otel_briefing.arguments import check_above, check_count, check_millis, check_offers
 from otel_briefing.telemetry import child_exit, guard
 from otel_briefing.telemetry.batch_metrics import BatchMetrics, sdk_metrics
 from otel_briefing.telemetry.keeping import TAKEN_OVER, KeepingExporter
@@ -60,6 +62,7 @@ class PriorityBatchLogRecordProcessor(BatchLogRecordProcessor):
 
     Raises:
         ValueError: a size or a delay is not positive, or a batch is larger than the queue.
+        TypeError: `exporter` is none, or `meter_provider`.
     """
 
     def __init__(
@@ -81,6 +84,14 @@ class PriorityBatchLogRecordProcessor(BatchLogRecordProcessor):
             max_export_batch_size = stock._default_max_export_batch_size()
         if export_timeout_millis is None:
             export_timeout_millis = stock._default_export_timeout_millis()
+        check_offers("exporter", exporter, "export", "shutdown", what="a log exporter")
+        check_count("max_queue_size", max_queue_size, sys.maxsize)
+        check_count("max_export_batch_size", max_export_batch_size, sys.maxsize)
+        check_above("schedule_delay_millis", schedule_delay_millis, 0, "a number of milliseconds")
+        check_millis("export_timeout_millis", export_timeout_millis)
+        if meter_provider is None:
+            meter_provider = get_meter_provider()
+        check_offers("meter_provider", meter_provider, "get_meter", what="a meter provider or None")
         stock._validate_arguments(max_queue_size, schedule_delay_millis, max_export_batch_size)
         self._batch_processor: Any = LaneWorker(
             exporter,
@@ -88,7 +99,7 @@ class PriorityBatchLogRecordProcessor(BatchLogRecordProcessor):
             max_export_batch_size,
             export_timeout_millis,
             max_queue_size,
-            BatchMetrics(sdk_metrics(meter_provider or get_meter_provider(), max_queue_size)),
+            BatchMetrics(sdk_metrics(meter_provider, max_queue_size)),
         )
         self.replaced: Any = None  # the exporter of the processor whose place this took
 
@@ -192,7 +203,7 @@ class LaneWorker:
         self._exporter = exporter
         self._max_queue_size = max_queue_size
         self._schedule_delay_millis = schedule_delay_millis
-        self._schedule_delay = schedule_delay_millis / 1e3
+        self._schedule_delay = check_millis("schedule_delay_millis", schedule_delay_millis)
         self._max_export_batch_size = max_export_batch_size
         self._export_timeout_millis = export_timeout_millis
         self._metrics = metrics
@@ -266,18 +277,19 @@ class LaneWorker:
         """Export what waits now; false when time ran out, a batch failed or a record was lost."""
         if self._shutdown or threading.current_thread() is self._worker_thread:
             return False
+        wait_s = None if timeout_millis is None else check_millis("timeout_millis", timeout_millis)
         flush = _Flush(self._lanes.mark(), self._lost)
         self.waiting_flushes.append(flush)
         began = time.monotonic()
         self._wakeup.wake()
         if self._ended:  # just now: nobody would answer
             return False
-        flush.done.wait(None if timeout_millis is None else max(0.0, timeout_millis / 1e3))
+        flush.done.wait(wait_s)
         if not flush.complete or self.keeper is None:
             return flush.complete
-        if timeout_millis is None:
-            timeout_millis = self._export_timeout_millis
-        left_ms = timeout_millis - (time.monotonic() - began) * 1e3
+        if wait_s is None:
+            wait_s = check_millis("export_timeout_millis", self._export_timeout_millis)
+        left_ms = (wait_s - (time.monotonic() - began)) * 1e3
         out = self.keeper.force_flush(max(0, int(left_ms)))
         return out and flush.lost == self._lost
 
@@ -285,13 +297,14 @@ class LaneWorker:
         """Export what waits, end the thread and the exporter, within `timeout_millis`."""
         if self._shutdown:
             return
-        deadline = time.monotonic() + timeout_millis / 1e3
+        timeout_s = check_millis("timeout_millis", timeout_millis)
+        deadline = time.monotonic() + timeout_s
         self._shutdown = True
         if self.keeper is not None:
             self.keeper.prepare_end()
         self._wakeup.wake()
         if threading.current_thread() is not self._worker_thread:
-            self._worker_thread.join(timeout_millis / 1e3)
+            self._worker_thread.join(timeout_s)
         self._shutdown_timeout_exceeded = True
         self._ended = True
         self._give_up_rest()

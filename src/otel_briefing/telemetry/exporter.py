@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk._logs.export import LogRecordExportResult
 
+from otel_briefing.arguments import check_millis, check_offers, found
 from otel_briefing.telemetry import guard
 from otel_briefing.telemetry.account import Account, Tally, account_of
 from otel_briefing.telemetry.courier import Courier
@@ -35,6 +36,7 @@ LOOK_S: Final = 0.02  # how often it is looked whether there is room for more
 STORM_PER_S: Final = 1_000  # urgent records that are written through; more go with their batch
 SLOW_S: Final = 0.25  # a disk that takes so long for one record ... (busy threads cost some 50 ms)
 SLOW_PAUSE_S: Final = 5.0  # ... is not waited for by the application for so long
+MAX_FSYNC_MS: Final = 3_600_000
 LAST_TRY_S: Final = 1.0  # of what the disk refuses, at the end
 EXIT_S: Final = 5.0  # the longest that the end of a process waits for a receiver
 
@@ -55,11 +57,17 @@ class SpoolingLogExporter(KeepingExporter):
 
     Raises:
         BriefingError: no `spool` is given, and the state directory is not known.
+        TypeError: `exporter` or `spool` is none.
+        ValueError: `fsync_ms` is out of range.
     """
 
     def __init__(
         self, exporter: LogRecordExporter, spool: Spool | None = None, *, fsync_ms: int = 500
     ) -> None:
+        check_offers("exporter", exporter, "export", "shutdown", what="a log exporter")
+        _check_fsync(fsync_ms)
+        if spool is not None and not isinstance(spool, Spool):
+            raise TypeError(f"spool must be a Spool or None, found {found(spool)}")
         self.inner = exporter
         if spool is None:
             spool, fsync_ms = _default_spool()
@@ -89,7 +97,7 @@ class SpoolingLogExporter(KeepingExporter):
 
     def sync_every(self, fsync_ms: int) -> None:
         """Change how long a record may take until it is safe from a power cut."""
-        self._courier.fsync_s = fsync_ms / 1e3 if fsync_ms > 0 else math.inf
+        self._courier.fsync_s = _check_fsync(fsync_ms) / 1e3 if fsync_ms > 0 else math.inf
 
     # The thread of a log call.
 
@@ -241,7 +249,9 @@ class SpoolingLogExporter(KeepingExporter):
 
         False as soon as the receiver does not take it: then it waits on disk.
         """
-        return not self._closed and self._courier.flush(timeout_millis / 1e3)
+        return not self._closed and self._courier.flush(
+            check_millis("timeout_millis", timeout_millis)
+        )
 
     def shutdown(self, timeout_millis: float = 30_000) -> None:
         """Deliver what can be, leave the rest on disk, and end the exporter."""
@@ -252,9 +262,10 @@ class SpoolingLogExporter(KeepingExporter):
     def detach(self, timeout_millis: float = 30_000) -> None:
         """End, but leave the exporter to its owner."""
         if not self._closing:
+            timeout_s = check_millis("timeout_millis", timeout_millis)
             self._closing = True
             self._ends_at = min(self._ends_at, time.monotonic() + LAST_TRY_S)
-            self._courier.stop(min(EXIT_S, timeout_millis / 1e3))
+            self._courier.stop(min(EXIT_S, timeout_s))
             self._closed = True
             self._spool.close()
 
@@ -308,6 +319,13 @@ def _at_fork(exporter: SpoolingLogExporter | None, method: str) -> None:
     if exporter is not None:
         with guard.guarded(__name__):
             getattr(exporter, method)()
+
+
+def _check_fsync(milliseconds: Any) -> int:
+    if type(milliseconds) is int and -1 <= milliseconds <= MAX_FSYNC_MS:
+        return milliseconds
+    allowed = f"whole milliseconds from -1 (never) to {MAX_FSYNC_MS:,}"
+    raise ValueError(f"fsync_ms must be {allowed}, found {found(milliseconds)}")
 
 
 def _default_spool() -> tuple[Spool, int]:

@@ -24,6 +24,7 @@ from opentelemetry.sdk._logs import Logger as SDKLogger
 from opentelemetry.sdk._logs import LoggingHandler as SDKLoggingHandler
 from opentelemetry.sdk._logs import LogRecordLimits
 
+from otel_briefing.arguments import check_callable, check_offers
 from otel_briefing.telemetry import guard, log_context
 from otel_briefing.telemetry.behind_root import attach, detach, reaches_root
 from otel_briefing.telemetry.fast_record import BriefingLogRecord, Builder, is_plain
@@ -69,6 +70,10 @@ class BriefingLoggingHandler(LoggingHandler):
 
     Never raises, takes no lock, starts no thread. `suppressed` counts the records that an export
     itself logged: they are not emitted, but go to `on_pipeline_record` where that is set.
+
+    Raises:
+        TypeError: `level` is no level, `logger_provider` none, or `sink` cannot be called.
+        ValueError: `level` is the name of none.
     """
 
     def __init__(
@@ -78,6 +83,11 @@ class BriefingLoggingHandler(LoggingHandler):
         log_code_attributes: bool = True,
         sink: Sink | None = None,
     ) -> None:
+        if logger_provider is not None:
+            what = "a logger provider or None"
+            check_offers("logger_provider", logger_provider, "get_logger", what=what)
+        if sink is not None:
+            check_callable("sink", sink, "a function of one record, or None")
         super().__init__(level, logger_provider, log_code_attributes)
         self.sink = sink
         self.suppressed = 0

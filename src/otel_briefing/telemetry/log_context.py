@@ -7,6 +7,8 @@ import contextlib
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from otel_briefing.arguments import found
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -43,5 +45,5 @@ def _checked(name: str, value: str | None) -> str | None:
     if not isinstance(value, str):
         raise TypeError(f"{name}: found {type(value).__name__}; allowed: text, or None")
     if not value.strip():
-        raise ValueError(f"{name}: found {value!r}; allowed: text that is not empty, or None")
-    return value[:MAX_CHARS]
+        raise ValueError(f"{name}: found {found(value)}; allowed: text that is not empty, or None")
+    return value[:MAX_CHARS].encode("utf-8", "replace").decode()  # halves of surrogate pairs

@@ -10,6 +10,7 @@ from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 
+from otel_briefing.arguments import check_millis, check_offers
 from otel_briefing.telemetry import guard
 from otel_briefing.telemetry.adapt import Adapter, is_large, is_large_span, took_ns
 from otel_briefing.telemetry.priority import URGENT, priority_of, severity_of
@@ -54,14 +55,18 @@ live_sink: Callable[[], Sink | None] = lambda: None  # noqa: E731  # the pipelin
 
 
 def _sink_or_live(sink: Sink | None) -> Sink:
-    found = sink or live_sink()
-    if found is None:
+    if sink is not None:
+        what = "what takes records, and has a min_severity,"
+        check_offers("sink", sink, "put", "flush", "closed", what=what)
+        return sink
+    living = live_sink()
+    if living is None:
         from otel_briefing.exceptions import BriefingError  # noqa: PLC0415
 
         raise BriefingError(
             "no analysis is running: call otel_briefing.configure() first, or pass a sink"
         )
-    return found
+    return living
 
 
 class IssueLogProcessor(LogRecordProcessor):
@@ -72,6 +77,7 @@ class IssueLogProcessor(LogRecordProcessor):
 
     Raises:
         BriefingError: no `sink` was given and nothing is running.
+        TypeError: `sink` is none.
     """
 
     def __init__(self, sink: Sink | None = None) -> None:
@@ -105,7 +111,7 @@ class IssueLogProcessor(LogRecordProcessor):
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Wait until everything that was handed over is analysed."""
-        return self._sink.flush(timeout_millis / 1000)
+        return self._sink.flush(check_millis("timeout_millis", timeout_millis))
 
 
 class IssueSpanProcessor(SpanProcessor):
@@ -117,6 +123,7 @@ class IssueSpanProcessor(SpanProcessor):
 
     Raises:
         BriefingError: no `sink` was given and nothing is running.
+        TypeError: `sink` is none.
     """
 
     def __init__(self, sink: Sink | None = None) -> None:
@@ -153,7 +160,7 @@ class IssueSpanProcessor(SpanProcessor):
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Wait until everything that was handed over is analysed."""
-        return self._sink.flush(timeout_millis / 1000)
+        return self._sink.flush(check_millis("timeout_millis", timeout_millis))
 
 
 def _stack_of(frame: FrameType | None) -> list[tuple[str, str, int]]:
