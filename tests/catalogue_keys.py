@@ -27,25 +27,37 @@ SECTIONS = {"say": "said", "phrase": "phrases"}
 WORDS = re.compile(r"[A-Za-z]{2,}[,:;.]? [a-z]{2,}|^[a-z]{3,} $|^- [A-Z][a-z]+:")
 # Packs' and programs' authors are refused in English; the others look for words in logs.
 LEFT_OUT = re.compile("patterns|detector|log_")
+ROOMS = ("briefing", "debugging", "faces")
 # Alerts go to handlers in English, and their authors are refused in it.
 TOLD_BY_HANDLERS = re.compile("alerts|apprise|webhook|service")
+# The others of that room return reports and refuse arguments: in English, as all of the library.
+MEASURING = ("departures", "health_rules", "memory_limit", "memory_optimizer")
 # Where every text is for readers of pages and commands.
 READ = [
-    *(path for room in ("briefing", "faces") for path in (SOURCE / room).glob("*.py")),
+    *(path for room in ROOMS for path in (SOURCE / room).glob("*.py")),
     *(p for p in (SOURCE / "dashboard").glob("*.py") if not TOLD_BY_HANDLERS.match(p.stem)),
     *(path for path in (SOURCE / "issues").glob("*.py") if not LEFT_OUT.match(path.stem)),
+    *(SOURCE / "performance" / f"{name}.py" for name in MEASURING),
     *(path for path in SOURCE.glob("_c*.py") if path.stem != "_config_schema"),
     SOURCE / "cli.py",
-    SOURCE / "publisher.py",
+    *(SOURCE / f"{name}.py" for name in ("memory_watch", "publisher", "vitals")),
     SOURCE / "telemetry" / "delivery.py",
 ]
 NOT_OURS_TO_TRANSLATE = {
     *("otel-briefing issue {}", "otel-briefing issues", "otel-briefing doctor"),  # commands
     *("`otel-briefing issue {}`", "`otel-briefing issues`"),
+    *(
+        "memory above its threshold",
+        "event loop blocked",
+        "garbage collection",
+    ),  # kinds of findings
+    *("cpu at its limit", "file descriptors near their limit"),
+    "a number of MB",  # raised
     *("in use", "not installed"),  # words of dashboard.json that programs compare
     *("too many", "slow disk", " `src raise", "No span", "Records below"),  # what code looks for
     "… {} more lines",  # in a file of findings, which is the tools' own
     *("otel-briefing: no briefing is written: {}", "its service"),
+    "at most {} strings, in a list",  # a refusal
     *("the last good configuration stays in use: %s", "Mapping[str, str]"),  # a log line; a type
 }
 
@@ -81,7 +93,8 @@ def _texts_of(tree):
             left_out.update(map(id, ast.walk(node.body[0])) if ast.get_docstring(node) else ())
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):  # a comment
             left_out.add(id(node.value))
-        elif isinstance(node, ast.Raise):  # for programmers
+        # For programmers.
+        elif isinstance(node, ast.Raise) or str(_called(node)).startswith("check_"):
             left_out.update(map(id, ast.walk(node)))
         elif _called(node) in ("say", "phrase", "many"):
             left_out.update(map(id, node.args))

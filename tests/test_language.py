@@ -25,8 +25,25 @@ from otel_briefing.briefing.issue_page import render_issue
 from otel_briefing.briefing.page import spoken
 from otel_briefing.briefing.renderer import render_page
 from otel_briefing.briefing.writer import PageWriter
+from otel_briefing.events import Frame
+from otel_briefing.issues.memory_companions import ContainerGrowth, OperationGrowth
+from otel_briefing.issues.memory_facts import (
+    Allocation,
+    Ceiling,
+    Surroundings,
+    leak_facts,
+    leak_text,
+)
+from otel_briefing.issues.memory_growth import Growth
 from otel_briefing.issues.verify import Evidence, decide
-from otel_briefing.language import phrase, say, shown, speaking
+from otel_briefing.language import figures_shown, phrase, say, shown, speaking
+from otel_briefing.performance.departures import lines
+from otel_briefing.performance.event_loops import LoopLag
+from otel_briefing.performance.health_rules import HealthRules, Measured
+from otel_briefing.performance.memory_optimizer import MemoryOptimizer
+from otel_briefing.performance.metric_history import MetricHistory
+from otel_briefing.telemetry.process_metrics import Figure
+from otel_briefing.vitals import facts_of
 
 GOLDEN = Path(__file__).parent / "briefing" / "golden"
 # What stays English beside Korean: words that scripts and contracts know, and names.
@@ -171,6 +188,96 @@ def test_english_is_what_stands_in_the_code():
             assert "3 of 9" == say("{n} of {m}", n=3, m=9)
             assert "silent" == say("silent")
             assert "no issue seen" == shown(phrase("no issue seen"))
+
+
+# What is measured.
+
+MB = 1_000_000
+HELD = [ContainerGrowth(f"shop.{name}", 900, 20.0, 50_000.0) for name in ("ORDERS", "ROWS", "LOG")]
+CALLS = [OperationGrowth("GET /", 200, 9_000.0), OperationGrowth("PUT /", 100, 9_000.0)]
+GROWTH = Growth(MB, 100.0, 40.0, 125 * MB, 42 * MB)
+LIMIT = Ceiling("the control group's limit", 512 * MB, 360 * MB, 360.0)
+KEPT = Allocation(Frame("shop.py", "buy", 9, True), 3 * MB, 700)
+LEAKS = {
+    "bare": (GROWTH, Surroundings()),
+    "outlived": (GROWTH._replace(survived=3), Surroundings("shop", traced=True)),
+    "held": (
+        GROWTH._replace(containers=(HELD[0],), operations=(CALLS[0],)),
+        Surroundings("shop", "17:41:03Z", LIMIT, "17:47:03Z", bound=90_000, allocations=(KEPT,)),
+    ),
+    "several": (
+        GROWTH._replace(containers=tuple(HELD[:2]), operations=tuple(CALLS)),
+        Surroundings("shop", "17:41:03Z", LIMIT._replace(left=0)),
+    ),
+    "slow": (
+        GROWTH._replace(bytes_per_s=50.0, containers=(HELD[0]._replace(per_s=0.05),)),
+        Surroundings("shop", "17:41:03Z", LIMIT._replace(in_s=9e5, name="the machine's memory")),
+    ),
+}
+# Names of the program and of the tools to look with.
+NAMES = r"`[^`]*`|shop\.\w+|(?:GET|PUT) /|\{call\}|py-spy [\w-]+(?: --pid)?|ls -l \S+"
+
+
+def assert_korean(texts):
+    for text in texts:
+        assert re.search("[가-힣]", text), text
+        assert [] == re.findall(r"[A-Za-z]{2,} [a-z]{3,}", re.sub(NAMES, "·", text)), text
+
+
+def words_of(facts):
+    readings = [word for reading in facts.readings for word in (reading.text, reading.wrong_if)]
+    return [w for w in (facts.title, facts.not_a_fix, *facts.checks, *readings) if w]
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+def test_a_leak_is_told_in_korean(leak, korean):
+    """Figures, readings, checks and advice, whatever is known of it."""
+    figures, words = leak_text(*LEAKS[leak]), words_of(leak_facts(*LEAKS[leak]))
+    assert_korean([*figures_shown(figures).split("; "), *map(shown, words)])
+
+
+def test_the_figures_of_a_leak_are_the_same_in_korean(korean):
+    """Each stands in its place."""
+    assert (
+        "메모리 증가 속도 1 MB/s (60 MB/min), 17:41:03Z부터: 현재까지 42 MB, 사용량 125 MB; "
+        "cgroup 한도(512 MB) 도달까지 약 6 min, 예상 시각 17:47:03Z; shop.ORDERS: 항목 900개; "
+        "호출당 9 kB: GET /"
+    ) == figures_shown(leak_text(*LEAKS["held"]))
+
+
+def test_what_hurts_is_told_in_korean(korean):
+    """The findings of the monitor and of the memory optimizer."""
+    measured = Measured(
+        (
+            Figure("briefing.gc.pause.utilization", 0.3),
+            Figure("process.cpu.utilization", 1.0),
+            Figure("process.open_file_descriptor.count", 1_000),
+        ),
+        (LoopLag("MainThread", 20, 0.3, 0.4, (("shop.py", "buy", 9),)),),
+        file_limit=1_024,
+    )
+    rules = HealthRules()
+    found = [rules.judge(measured) for _ in range(6)][-1]
+    optimizer = MemoryOptimizer(100, report=found.append, used_bytes=lambda: 200 * MB)
+    optimizer.check()
+    assert 5 == len(found)
+    for finding in found:
+        words = words_of(facts_of(finding, "shop"))
+        assert_korean([*figures_shown(finding.text).split("; "), *map(shown, words)])
+
+
+def test_what_left_its_range_is_told_in_korean(korean):
+    """With the names of processes, and those of the program's own metrics, as they are."""
+    said = "shop pid 5: memory: 500.0 MB (normal: 80.0 MB to 90.0 MB) (kind=rss)"
+    assert "shop pid 5: 메모리: 500.0 MB (정상 범위: 80.0 MB ~ 90.0 MB) (kind=rss)" == spoken(said)
+    history = MetricHistory(1_000)
+    for at, value in enumerate([1.0] * 40 + [9.0] * 3):
+        history.add(at, "process.cpu.utilization", value, "1", "system")
+        history.add(at, "queue.size", value, "", "shop")
+    assert [
+        "CPU: 900.0 % (정상 범위: 100.0 % ~ 100.0 %)",
+        "queue.size: 9 (정상 범위: 1 ~ 1)",
+    ] == [spoken(line) for line in lines(history)]
 
 
 # Pages.

@@ -45,6 +45,11 @@ def shown(text: str) -> str:
     return text if catalogue is None else catalogue.shown(text)
 
 
+def figures_shown(text: str) -> str:
+    """Return figures of ours that "; " joins in the reader's language, each as `shown` has it."""
+    return "; ".join(map(shown, text.split("; ")))
+
+
 def spoken_here() -> str:
     """Return the language that `say` speaks on this thread."""
     catalogue = _current.get()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_briefing.briefing import safety
 from otel_briefing.briefing.history import past
-from otel_briefing.briefing.page import Page, in_app_frames, spoken, title_in_full
+from otel_briefing.briefing.page import Page, in_app_frames, spoken, title_in_full, told_of
 from otel_briefing.briefing.status_tracker import health_of
 from otel_briefing.briefing.wording import direction, iso, nanoseconds
 from otel_briefing.issues.model import (
@@ -94,7 +94,7 @@ def dashboard(snapshot: Snapshot, extra: Mapping[str, Any] | None = None) -> dic
         "operations": [_operation(operation) for operation in snapshot.operations],
         "traffic": _traffic(snapshot),
         "performance_metrics": {
-            "notes": [_ours(line) for line in snapshot.performance],
+            "notes": [_text(spoken(line)) for line in snapshot.performance],
             "processes": _plain(more.get("vitals") or []),
             "operations_p95_ms": {
                 _text(f"{o.service} {o.name}".strip()): round(o.p95_ms, 3)
@@ -213,7 +213,7 @@ def _issue(issue: SystemIssue, page: Page) -> dict[str, Any]:
     return {
         "id": _text(issue.id),
         "title": _text(title_in_full(issue)),
-        "description": _text(issue.description),
+        "description": _text(told_of(issue, issue.description)),
         "priority": _text(issue.priority),
         "category": _text(issue.category),
         "state": issue.state.value,
@@ -233,8 +233,8 @@ def _issue(issue: SystemIssue, page: Page) -> dict[str, Any]:
         "estimated_time": issue.estimated_time,
         "breaks_at": _frames(issue, page),
         "exception": [_raised(r) for r in (issue.site.chain if issue.site else ()) if r.type],
-        "messages": [_text(message) for message in issue.messages],
-        "exemplars": [_exemplar(exemplar) for exemplar in issue.exemplars],
+        "messages": [_text(told_of(issue, message)) for message in issue.messages],
+        "exemplars": [_exemplar(issue, exemplar) for exemplar in issue.exemplars],
         "impacts": [
             {
                 "service": _text(impact.service),
@@ -261,12 +261,12 @@ def _raised(raised: Raised) -> dict[str, str]:
     return {"type": _text(raised.type), "message": _text(raised.message)}
 
 
-def _exemplar(exemplar: Exemplar) -> dict[str, str]:
+def _exemplar(issue: SystemIssue, exemplar: Exemplar) -> dict[str, str]:
     return {
         "time": iso(exemplar.time_ns),
         "trace_id": _text(exemplar.trace_id),
         "span_id": _text(exemplar.span_id),
-        "text": _text(exemplar.text),
+        "text": _text(told_of(issue, exemplar.text)),
     }
 
 

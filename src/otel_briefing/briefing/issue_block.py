@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 from otel_briefing.briefing import safety
 from otel_briefing.briefing.builtin_checks import CHECKS
 from otel_briefing.briefing.history import past
-from otel_briefing.briefing.page import Lines, Page, in_app_frames, is_measured, seen_at
+from otel_briefing.briefing.page import (
+    Lines,
+    Page,
+    in_app_frames,
+    is_measured,
+    seen_at,
+    told_of,
+)
 from otel_briefing.briefing.wording import (
     OUTGOING,
     clock,
@@ -207,12 +214,13 @@ def _count(issue: SystemIssue, page: Page, lines: Lines) -> None:
 
 def _measured(issue: SystemIssue, page: Page, lines: Lines) -> None:
     """Say the latest figures, and where what they speak of is made."""
-    at = f", last {page.clock(issue.last_seen)}" if issue.last_seen else ""
-    lines.say(f"- Measured {many(issue.count, 'time')}{at}:")
-    lines.quote(issue.description)
+    lines.say(
+        say("- Measured {times}{at}:", times=many(issue.count, "time"), at=_last(issue, page))
+    )
+    lines.quote(told_of(issue, issue.description))
     if issue.call_site is not None:
         made = page.frame(issue.call_site, lines) + page.source(issue.call_site)
-        lines.say(f"- Made at: {made}")
+        lines.say(say("- Made at: {made}", made=made))
 
 
 def _since(issue: SystemIssue, page: Page, last: dt.datetime) -> str:
@@ -357,7 +365,7 @@ def _texts(issue: SystemIssue) -> Iterator[str]:
     later = [*reversed(issue.messages), *(e.text for e in issue.exemplars)]
     if not chain and not any(later):
         later = [issue.description]
-    for text in (*map(_raised_text, chain), *later):
+    for text in (*map(_raised_text, chain), *(told_of(issue, said) for said in later)):
         plain = safety.clean(text).strip()
         if plain and not any(plain in other for other in said):
             said.append(plain)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from otel_briefing.briefing import finding_files, safety
 from otel_briefing.briefing.issue_block import issue_full
-from otel_briefing.briefing.page import Lines, Page, SourceLine, no_source
+from otel_briefing.briefing.page import Lines, Page, SourceLine, no_source, told_of
 from otel_briefing.briefing.wording import clock, iso, share, span
 from otel_briefing.language import say, shown
 
@@ -87,7 +87,7 @@ def _facts(issue: SystemIssue, page: Page, lines: Lines) -> None:
         lines.say(say("- Fingerprint: {fingerprint}", fingerprint=lines.name(issue.fingerprint)))
     if issue.description:
         lines.say(say("- Description:"))
-        lines.quote(issue.description, _TEXT_CHARS)
+        lines.quote(told_of(issue, issue.description), _TEXT_CHARS)
 
 
 def _stack(issue: SystemIssue, page: Page, lines: Lines) -> None:
@@ -118,7 +118,7 @@ def _texts(issue: SystemIssue, lines: Lines) -> None:
         return
     _section(lines, say("Texts, latest last"))
     for message in issue.messages[-_MESSAGES:]:
-        lines.quote(message, _TEXT_CHARS)
+        lines.quote(told_of(issue, message), _TEXT_CHARS)
 
 
 def _impacts(issue: SystemIssue, lines: Lines) -> None:
@@ -157,7 +157,7 @@ def _examples(issue: SystemIssue, page: Page, lines: Lines) -> None:
         frame = [page.frame(exemplar.frame, lines)] if exemplar.frame else []
         lines.say(f"- {' · '.join([at, *ids, *frame])}")
         if exemplar.text:
-            lines.quote(exemplar.text, _TEXT_CHARS)
+            lines.quote(told_of(issue, exemplar.text), _TEXT_CHARS)
 
 
 def _findings(issue: SystemIssue, page: Page, lines: Lines) -> None:
@@ -180,7 +180,7 @@ def _findings(issue: SystemIssue, page: Page, lines: Lines) -> None:
             )
         )
         for line in found.summary:
-            lines.quote(line)
+            lines.quote(shown(line))
     if len(issue.findings) > _FINDINGS:
         more = len(issue.findings) - _FINDINGS
         lines.say(say("- {more:,} earlier ones in that folder", more=more))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from otel_briefing.briefing import safety
 from otel_briefing.briefing.wording import clock, file_of, nanoseconds
-from otel_briefing.language import say, shown
+from otel_briefing.language import figures_shown, say, shown
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -229,6 +229,17 @@ def is_measured(issue: SystemIssue) -> bool:
     """Tell whether it was found by looking at the process, with neither log record nor span."""
     told = (issue.pattern, issue.logger, issue.template, issue.site)
     return issue.category in _MEASURED - {"Latency"} and not any(told)
+
+
+def told_of(issue: SystemIssue, text: str) -> str:
+    """Return what was said of an issue; what we measured, in the reader's language."""
+    if issue.category not in _MEASURED or issue.pattern or issue.logger or issue.template:
+        return text
+    if issue.site is not None and issue.site.root.type:
+        return text
+    if issue.category == "Latency":  # its texts are the program's calls
+        return shown(text) if text == issue.title else text
+    return figures_shown(text)
 
 
 def _where(frame: Frame) -> str:

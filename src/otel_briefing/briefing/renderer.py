@@ -146,7 +146,7 @@ def _sections(page: Page, changes: Sequence[str], status: str | None) -> list[_S
         _Section(say("Order of events"), moments, len(snapshot.moments) - len(moments), " · "),
         _Section(say("Components"), [] if status is not None else _components(page)),
         _Section(
-            say("Performance"), [f"- {safety.quiet(shown(line))}" for line in snapshot.performance]
+            say("Performance"), [f"- {safety.quiet(spoken(line))}" for line in snapshot.performance]
         ),
         _Section(say("Since the last briefing"), [f"- {safety.quiet(line)}" for line in changes]),
     ]

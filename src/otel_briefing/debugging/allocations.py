@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_briefing.arguments import found
 from otel_briefing.debugging.block import BlockFindings, BlockTool
+from otel_briefing.language import phrase
 from otel_briefing.stack_traces import to_frame
 from otel_briefing.telemetry import threads
 
@@ -57,11 +58,23 @@ class AllocationFindings(BlockFindings):
     sites: tuple[AllocationSite, ...] = ()
 
     def _lines(self) -> list[str]:
-        at_least = "" if self.peak_is_exact else "at least "
         held, grown, peak = (
             _size(count) for count in (self.current_bytes, self.grown_bytes, self.peak_bytes)
         )
-        said = f"held at its end {held}, grown by {grown}, peak {at_least}{peak}"
+        if self.peak_is_exact:
+            said = phrase(
+                "held at its end {held}, grown by {grown}, peak {peak}",
+                held=held,
+                grown=grown,
+                peak=peak,
+            )
+        else:
+            said = phrase(
+                "held at its end {held}, grown by {grown}, peak at least {peak}",
+                held=held,
+                grown=grown,
+                peak=peak,
+            )
         return [said, *map(_site_line, self.sites[:_SHOWN])]
 
 
@@ -112,7 +125,7 @@ class track_allocations(BlockTool[AllocationFindings]):  # noqa: N801 - reads as
             if _tracing.measure(traced):
                 sites = _sites()
             else:
-                findings.problem = "tracemalloc was stopped while the block ran"
+                findings.problem = phrase("tracemalloc was stopped while the block ran")
         finally:
             with _tracing.lock:
                 _tracing.leave(traced)
@@ -247,8 +260,13 @@ def _growth(
 
 
 def _site_line(site: AllocationSite) -> str:
-    where = f"{site.frame.file}:{site.frame.line}"
-    return f"+{_size(site.grown_bytes)} in {site.grown_blocks:+,} blocks at {where}"
+    return phrase(
+        "+{grown} in {blocks} blocks at {file}:{line:d}",
+        grown=_size(site.grown_bytes),
+        blocks=f"{site.grown_blocks:+,}",
+        file=site.frame.file,
+        line=site.frame.line,
+    )
 
 
 def _size(count: int) -> str:

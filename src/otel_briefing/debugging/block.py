@@ -20,6 +20,7 @@ from otel_briefing import debugging
 from otel_briefing.arguments import found
 from otel_briefing.briefing.finding_files import finding_id
 from otel_briefing.issues.findings import Finding
+from otel_briefing.language import phrase
 from otel_briefing.stack_traces import to_frame, to_site
 from otel_briefing.telemetry import guard
 from otel_briefing.telemetry.current_trace import trace_id
@@ -61,9 +62,24 @@ class BlockFindings:
 
     def summary(self) -> tuple[str, ...]:
         """Return the findings in a few lines."""
-        left = f"; {self.exception} left it" if self.exception else ""
-        first = f"{self.name} at {self.place}: {self.duration_s:.3f} s{left}"
-        return (first, *self._lines(), *([f"Not complete: {self.problem}"] if self.problem else []))
+        said = [self._took(), *self._lines()]
+        if self.problem:
+            said.append(phrase("Not complete: {problem_said}", problem_said=self.problem))
+        return tuple(said)
+
+    def _took(self) -> str:
+        seconds = f"{self.duration_s:.3f}"
+        if not self.exception:
+            return phrase(
+                "{name} at {place}: {seconds} s", name=self.name, place=self.place, seconds=seconds
+            )
+        return phrase(
+            "{name} at {place}: {seconds} s; {exception} left it",
+            name=self.name,
+            place=self.place,
+            seconds=seconds,
+            exception=self.exception,
+        )
 
     def _lines(self) -> list[str]:
         return []

@@ -15,6 +15,7 @@ import sys
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from otel_briefing.language import phrase
 from otel_briefing.stack_traces import to_frame
 from otel_briefing.telemetry import threads
 
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 
     from otel_briefing.events import Frame
 
-TAKEN = "another profiler is active on this thread; only the duration was measured"
-OVERTAKEN = "another profiler took over while the block ran"
-MOVED = "the block ended on another thread than it began on; only the duration was measured"
+TAKEN = phrase("another profiler is active on this thread; only the duration was measured")
+OVERTAKEN = phrase("another profiler took over while the block ran")
+MOVED = phrase("the block ended on another thread than it began on; only the duration was measured")
 MAX_STACKS = 4_000  # different ones; the time of further ones is only counted
 _REPORT_ROWS = 30
 _ROUNDS = 50  # library code called by library code called by …: so deep that time is passed on

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_briefing.arguments import found
 from otel_briefing.debugging.block import BlockFindings, BlockTool
+from otel_briefing.language import phrase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,11 +50,17 @@ class ProfileFindings(BlockFindings):
     hottest: tuple[HotFrame, ...] = ()
 
     def _lines(self) -> list[str]:
-        by = f", by {self.profiler}" if self.profiler else ""
-        said = [f"CPU of its thread {self.cpu_s:.3f} s{by}"]
+        seconds = f"{self.cpu_s:.3f}"
+        if self.profiler:
+            by = self.profiler
+            said = [phrase("CPU of its thread {seconds} s, by {by}", seconds=seconds, by=by)]
+        else:
+            said = [phrase("CPU of its thread {seconds} s", seconds=seconds)]
         for hot in self.hottest[:_SHOWN]:
-            mostly = f", mostly in {hot.mostly}" if hot.mostly else ""
-            said.append(f"{hot.share:.0%} {hot.seconds:.3f} s {hot.frame}{mostly}")
+            line = f"{hot.share:.0%} {hot.seconds:.3f} s {hot.frame}"
+            if hot.mostly:
+                line = phrase("{line}, mostly in {function}", line=line, function=hot.mostly)
+            said.append(line)
         return said
 
 

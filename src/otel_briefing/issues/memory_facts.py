@@ -9,6 +9,7 @@ from otel_briefing.events import WARN
 from otel_briefing.issues import fingerprint as fp
 from otel_briefing.issues.deltas import IssueFacts
 from otel_briefing.issues.model import Confidence, Reading
+from otel_briefing.language import phrase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,14 +19,11 @@ if TYPE_CHECKING:
     from otel_briefing.issues.memory_growth import Growth
 
 HOUR_S = 3600.0
-_TITLE = "Memory grows without end"
 _MINUTES = 45
-TRACED_FRAMES = 5  # enough to come out of a library into the program's own code
-_DEEPER = f"`PYTHONTRACEMALLOC={TRACED_FRAMES}`, or more, shows who of the program calls it"
-_NOT_A_FIX = (
+_NOT_A_FIX = phrase(
     "restarting, a larger limit, `gc.collect()`: they buy time, what is held is still referred to"
 )
-_WRONG_IF = (
+_WRONG_IF = phrase(
     "a cache is being filled that has a limit: growth then ends by itself, and this issue with it"
 )
 
@@ -89,7 +87,9 @@ def leak_facts(growth: Growth, around: Surroundings, fingerprint: str = "") -> I
     soon = around.ceiling is not None and around.ceiling.in_s <= HOUR_S
     return IssueFacts(
         fingerprint=fingerprint or leak_fingerprint(growth, around.service),
-        title=f"{_TITLE}: {first}" if first else _TITLE,
+        title=phrase("Memory grows without end: {name}", name=first)
+        if first
+        else phrase("Memory grows without end"),
         priority="HIGH" if soon else "MEDIUM",
         category="Memory",
         severity=WARN,
@@ -109,20 +109,52 @@ def leak_facts(growth: Growth, around: Surroundings, fingerprint: str = "") -> I
 
 def leak_text(growth: Growth, around: Surroundings) -> str:
     """Say the figures of this moment in one line, what matters most first."""
-    since = f" since {around.since_clock}" if around.since_clock else ""
-    grown = f"{size(growth.grown)} so far, {size(growth.used)} in use"
-    parts = [f"memory grows by {pace(growth.bytes_per_s)}{since}: {grown}"]
+    parts = [_grows(growth, around.since_clock)]
     parts += [_until(around.ceiling, around.full_clock)] if around.ceiling else []
-    parts += [f"{held.name} has {held.length:,} items" for held in growth.containers[:1]]
-    parts += [f"{size(op.bytes_each)} a call of {op.name}" for op in growth.operations[:1]]
+    parts += [
+        phrase("{name} has {length:,} items", name=held.name, length=held.length)
+        for held in growth.containers[:1]
+    ]
+    parts += [
+        phrase("{each} a call of {name}", each=size(op.bytes_each), name=op.name)
+        for op in growth.operations[:1]
+    ]
     return "; ".join(parts)
 
 
+def _grows(growth: Growth, since: str) -> str:
+    figures = {
+        "pace": pace(growth.bytes_per_s),
+        "grown": size(growth.grown),
+        "used": size(growth.used),
+    }
+    if not since:
+        return phrase("memory grows by {pace}: {grown} so far, {used} in use", **figures)
+    return phrase(
+        "memory grows by {pace} since {since}: {grown} so far, {used} in use",
+        since=since,
+        **figures,
+    )
+
+
 def _until(ceiling: Ceiling, clock: str) -> str:
+    name, limit, left = ceiling.name, size(ceiling.limit), duration(ceiling.in_s)
     if not ceiling.left:
-        return f"{ceiling.name} ({size(ceiling.limit)}) is reached"
-    at = f", at {clock}" if clock else ""
-    return f"{ceiling.name} ({size(ceiling.limit)}) is reached in {duration(ceiling.in_s)}{at}"
+        return phrase("{name_said} ({limit}) is reached", name_said=name, limit=limit)
+    if not clock:
+        return phrase(
+            "{name_said} ({limit}) is reached in {left_said}",
+            name_said=name,
+            limit=limit,
+            left_said=left,
+        )
+    return phrase(
+        "{name_said} ({limit}) is reached in {left_said}, at {clock}",
+        name_said=name,
+        limit=limit,
+        left_said=left,
+        clock=clock,
+    )
 
 
 # What is read out of it.
@@ -130,38 +162,55 @@ def _until(ceiling: Ceiling, clock: str) -> str:
 
 def _held(growth: Growth, around: Surroundings) -> tuple[Reading, ...]:
     if not growth.containers:
-        outlived = (
-            f"It outlived {growth.survived} full garbage collections: something refers to it, or "
-            "it lies outside of Python's own memory. "
-            if growth.survived
-            else ""
-        )
-        return (
-            Reading(
-                Confidence.GUESS,
-                f"no container of a module, a class or their objects grows with it. {outlived}"
-                "Left are: containers inside containers, local variables of a function that does "
-                "not return, threads or tasks that pile up, and memory of C extensions.",
-                _WRONG_IF,
-            ),
-        )
-    first, *others = growth.containers
-    beside = f"; so do {_and(held.name for held in others)}" if others else ""
-    bound = ""
+        return (Reading(Confidence.GUESS, _held_nowhere(growth.survived), _WRONG_IF),)
+    text = _in_step(growth)
     if around.bound:
-        bound = (
-            f" It may hold {around.bound:,}: {size(around.bound * first.bytes_each)}, more than "
-            "there is."
+        text = phrase(
+            "{grows_said} It may hold {bound:,}: {memory}, more than there is.",
+            grows_said=text,
+            bound=around.bound,
+            memory=size(around.bound * growth.containers[0].bytes_each),
         )
     # Two signs: its length and memory rise together, evenly, over the whole window.
-    return (
-        Reading(
-            Confidence.LIKELY,
-            f"{first.name} grows in step with memory all the time "
-            f"({first.length:,} items, {rate(first.per_s)} more, {size(first.bytes_each)} of "
-            f"memory for each){beside}.{bound}",
-            _WRONG_IF,
-        ),
+    return (Reading(Confidence.LIKELY, text, _WRONG_IF),)
+
+
+def _held_nowhere(survived: int) -> str:
+    if not survived:
+        return phrase(
+            "no container of a module, a class or their objects grows with it. "
+            "Left are: containers inside containers, local variables of a function that does "
+            "not return, threads or tasks that pile up, and memory of C extensions."
+        )
+    return phrase(
+        "no container of a module, a class or their objects grows with it. "
+        "It outlived {survived:d} full garbage collections: something refers to it, or "
+        "it lies outside of Python's own memory. "
+        "Left are: containers inside containers, local variables of a function that does "
+        "not return, threads or tasks that pile up, and memory of C extensions.",
+        survived=survived,
+    )
+
+
+def _in_step(growth: Growth) -> str:
+    first, *others = growth.containers
+    measured = phrase(
+        "{length:,} items, {rate_said} more, {each} of memory for each",
+        length=first.length,
+        rate_said=rate(first.per_s),
+        each=size(first.bytes_each),
+    )
+    if not others:
+        return phrase(
+            "{name} grows in step with memory all the time ({measured_said}).",
+            name=first.name,
+            measured_said=measured,
+        )
+    return phrase(
+        "{name} grows in step with memory all the time ({measured_said}); so do {others}.",
+        name=first.name,
+        measured_said=measured,
+        others=_and(held.name for held in others),
     )
 
 
@@ -172,13 +221,21 @@ def _by_operation(growth: Growth) -> tuple[Reading, ...]:
 
 def _operation(op: OperationGrowth, growth: Growth, alone: bool) -> Reading:
     calls = op.calls / growth.window_s
-    text = f"each call of {{call}} leaves about {size(op.bytes_each)} behind ({rate(calls)})."
+    text = phrase(
+        "each call of {{call}} leaves about {each} behind ({rate_said}).",
+        each=size(op.bytes_each),
+        rate_said=rate(calls),
+    )
     if not alone:
-        text += " Others run in the same rhythm: their counts alone cannot tell which it is."
+        text = phrase(
+            "{leaves_said} Others run in the same rhythm: their counts alone cannot tell which "
+            "it is.",
+            leaves_said=text,
+        )
     return Reading(
         Confidence.LIKELY if alone else Confidence.GUESS,
         text,
-        "memory grows as fast while it is not called",
+        phrase("memory grows as fast while it is not called"),
         call=op.name,
     )
 
@@ -189,15 +246,27 @@ def _made(growth: Growth, around: Surroundings) -> tuple[Reading, ...]:
     held = growth.containers[0]
     return tuple(
         Reading(
-            Confidence.PROVEN,
-            f"{made.items} of the {made.looked} newest items of {held.name} were "
-            "allocated by the same call, as tracemalloc tells: about "
-            f"{size(growth.bytes_per_s * made.items / made.looked)}/s of the growth."
-            + ("" if made.place.in_app else f" It is a library's; {_DEEPER}."),
-            frame=made.place,
-            caller=made.caller,
+            Confidence.PROVEN, _made_text(growth, held, made), frame=made.place, caller=made.caller
         )
         for made in around.items_made
+    )
+
+
+def _made_text(growth: Growth, held: ContainerGrowth, made: MadeAt) -> str:
+    text = phrase(
+        "{items:d} of the {looked:d} newest items of {name} were allocated by the same call, as "
+        "tracemalloc tells: about {share}/s of the growth.",
+        items=made.items,
+        looked=made.looked,
+        name=held.name,
+        share=size(growth.bytes_per_s * made.items / made.looked),
+    )
+    if made.place.in_app:
+        return text
+    return phrase(
+        "{made_said} It is a library's; `PYTHONTRACEMALLOC=5`, or more, shows who of the program "
+        "calls it.",
+        made_said=text,
     )
 
 
@@ -205,8 +274,12 @@ def _allocated(around: Surroundings) -> tuple[Reading, ...]:
     return tuple(
         Reading(
             Confidence.PROVEN,
-            f"{size(site.grown)} more than when the traces were first read are held that were "
-            f"allocated by one line ({site.blocks:,} blocks), as tracemalloc tells.",
+            phrase(
+                "{grown} more than when the traces were first read are held that were allocated "
+                "by one line ({blocks:,} blocks), as tracemalloc tells.",
+                grown=size(site.grown),
+                blocks=site.blocks,
+            ),
             frame=site.place,
         )
         for site in around.allocations
@@ -217,40 +290,58 @@ def _checks(growth: Growth, around: Surroundings) -> tuple[str, ...]:
     found = [_about(held) for held in growth.containers[:1]]
     if growth.operations:
         found.append(
-            "Follow the operation that the reading names to what it adds and never removes: a "
-            "registration, a listener, a result that is kept by key."
+            phrase(
+                "Follow the operation that the reading names to what it adds and never removes: a "
+                "registration, a listener, a result that is kept by key."
+            )
         )
     if around.items_made:
         return tuple(found)  # the page itself says to read the lines that a reading names
     if around.allocations:
-        found.append("Read the lines that tracemalloc names: what refers to what they make?")
+        found.append(
+            phrase("Read the lines that tracemalloc names: what refers to what they make?")
+        )
     elif around.traced and growth.containers:
         found.append(
-            f"tracemalloc runs, but knows nothing of the items of {growth.containers[0].name}: "
-            "they are not allocated by Python, or are older than it."
+            phrase(
+                "tracemalloc runs, but knows nothing of the items of {name}: they are not "
+                "allocated by Python, or are older than it.",
+                name=growth.containers[0].name,
+            )
         )
     elif around.traced:
         found.append(
-            "tracemalloc runs: its lines are named here from the second measurement on. If not, "
-            "what grows is not allocated by Python, or there are too many traces to compare "
-            "without stopping the program (`PYTHONTRACEMALLOC=1` keeps the fewest)."
+            phrase(
+                "tracemalloc runs: its lines are named here from the second measurement on. If "
+                "not, what grows is not allocated by Python, or there are too many traces to "
+                "compare without stopping the program (`PYTHONTRACEMALLOC=1` keeps the fewest)."
+            )
         )
     else:
-        frames = TRACED_FRAMES if growth.containers else 1
         found.append(
-            f"Start it once with `PYTHONTRACEMALLOC={frames}` (or `python -X "
-            f"tracemalloc={frames}`): this page then names the lines that allocate what "
-            "stays. It costs speed and memory meanwhile."
+            phrase(
+                "Start it once with `PYTHONTRACEMALLOC=5` (or `python -X tracemalloc=5`): this "
+                "page then names the lines that allocate what stays. It costs speed and memory "
+                "meanwhile."
+            )
+            if growth.containers
+            else phrase(
+                "Start it once with `PYTHONTRACEMALLOC=1` (or `python -X tracemalloc=1`): this "
+                "page then names the lines that allocate what stays. It costs speed and memory "
+                "meanwhile."
+            )
         )
     return tuple(found)
 
 
 def _about(held: ContainerGrowth) -> str:
     name = held.name.rpartition(".")[2]
-    return (
-        f"Search for what adds to {name} and for what removes from it. Nothing removes: bound it "
+    return phrase(
+        "Search for what adds to {name} and for what removes from it. Nothing removes: bound it "
         "(`functools.lru_cache(maxsize=…)`, `cachetools.TTLCache`, `collections.deque(maxlen=…)`) "
-        "or delete an entry when its work is done. Something removes: find why that is not reached."
+        "or delete an entry when its work is done. Something removes: find why that is not "
+        "reached.",
+        name=name,
     )
 
 
@@ -278,15 +369,19 @@ def pace(per_s: float) -> str:
 
 def rate(per_s: float) -> str:
     """Write how often."""
-    return f"{_three(per_s)} a second" if per_s >= 1 else f"{_three(60 * per_s)} a minute"
+    if per_s >= 1:
+        return phrase("{times} a second", times=_three(per_s))
+    return phrase("{times} a minute", times=_three(60 * per_s))
 
 
 def duration(seconds: float) -> str:
     """Write how long, roughly: it is an estimate."""
-    for unit, factor in (("days", 86_400), ("h", 3_600), ("min", 60)):
+    if seconds >= 2 * 86_400:
+        return phrase("about {count:.0f} days", count=seconds / 86_400)
+    for unit, factor in (("h", 3_600), ("min", 60)):
         if seconds >= 2 * factor:
-            return f"about {seconds / factor:.0f} {unit}"
-    return f"about {max(0, seconds):.0f} s"
+            return phrase("about {count:.0f} {unit}", count=seconds / factor, unit=unit)
+    return phrase("about {count:.0f} {unit}", count=max(0, seconds), unit="s")
 
 
 def _three(value: float) -> str:

@@ -49,10 +49,11 @@ def _lines(history: MetricHistory) -> Iterator[tuple[bool, str]]:
         which = f" ({attributes.rstrip('}')})" if known and attributes else ""
         now, low, high = (shown_as(value, unit) for value in found)
         said = phrase(
-            "{what_said}: {now} (normal: {low} to {high})",
+            "{what_said}: {now} (normal: {low} to {high}){which}",
             what_said=label,
             now=now,
             low=low,
             high=high,
+            which=which,
         )
-        yield known is not None, said + which
+        yield known is not None, said

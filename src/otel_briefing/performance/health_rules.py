@@ -104,8 +104,14 @@ class HealthRules:
             "event loop blocked",
             "Performance",
             phrase("Event loop blocked, callbacks {late} late (p95)", late=_ms(worst.p95_s)),
-            f"event loop of thread {worst.thread}: p95 {_ms(worst.p95_s)}, "
-            f"at most {_ms(worst.max_s)} late over {worst.size} measurements",
+            phrase(
+                "event loop of thread {thread}: p95 {p95}, at most {most} late over {size:d} "
+                "measurements",
+                thread=worst.thread,
+                p95=_ms(worst.p95_s),
+                most=_ms(worst.max_s),
+                size=worst.size,
+            ),
             "HIGH",
             _LOOP_CHECKS,
             phrase("more workers: each of them stops in the same place"),
@@ -121,8 +127,11 @@ class HealthRules:
             "garbage collection",
             "Performance",
             phrase("Garbage collection takes {share} of the time", share=_percent(share)),
-            f"{_percent(share)} of the time went into garbage collection, "
-            f"the longest pause {_ms(longest)}",
+            phrase(
+                "{share} of the time went into garbage collection, the longest pause {longest}",
+                share=_percent(share),
+                longest=_ms(longest),
+            ),
             "MEDIUM",
             _GC_CHECKS,
             phrase("gc.disable(): what is in cycles is then never given back"),
@@ -137,7 +146,12 @@ class HealthRules:
             "cpu at its limit",
             "Performance",
             phrase("CPU at its limit, {share} of {limit}", share=_percent(share), limit=limit),
-            f"{_percent(share)} of the {limit} that it may use, for {CPU_TIMES} intervals or more",
+            phrase(
+                "{share} of the {limit} that it may use, for {times:d} intervals or more",
+                share=_percent(share),
+                limit=limit,
+                times=CPU_TIMES,
+            ),
             "LOW",
             _CPU_CHECKS,
         )
@@ -154,8 +168,14 @@ def _files(measured: Measured) -> Iterator[Finding]:
         phrase(
             "File descriptors near their limit, {used:,.0f} of {limit:,}", used=used, limit=limit
         ),
-        f"{used:,.0f} of {limit:,} file descriptors are in use; beyond that every open, accept and "
-        "connect fails with EMFILE",
+        "; ".join(
+            (
+                phrase(
+                    "{used:,.0f} of {limit:,} file descriptors are in use", used=used, limit=limit
+                ),
+                phrase("beyond that every open, accept and connect fails with EMFILE"),
+            )
+        ),
         "HIGH",
         _FILES_CHECKS,
         phrase("a higher limit while their number still grows"),

@@ -6,6 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_briefing.language import phrase
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -60,7 +62,8 @@ def _read(folder: Path, old: bool) -> MemoryLimit | None:
     if limit is None or used is None or limit >= _NO_LIMIT:
         return None
     key = "total_inactive_file" if old else "inactive_file"
-    return MemoryLimit("the control group's limit", limit, max(0, used - _stat(folder, key)))
+    name = phrase("the control group's limit")
+    return MemoryLimit(name, limit, max(0, used - _stat(folder, key)))
 
 
 _NEW = ("memory.max", "memory.current")
@@ -96,8 +99,9 @@ def nearest_limit(resident: int, threshold_mb: float) -> MemoryLimit | None:
         return group
     threshold = int(threshold_mb * 1_000_000)
     if resident < threshold:
-        return MemoryLimit("the configured `memory_threshold_mb`", threshold, resident)
+        return MemoryLimit(phrase("the configured `memory_threshold_mb`"), threshold, resident)
     import psutil  # noqa: PLC0415  # not at start-up
 
     machine = psutil.virtual_memory()
-    return MemoryLimit("the machine's memory", machine.total, machine.total - machine.available)
+    name = phrase("the machine's memory")
+    return MemoryLimit(name, machine.total, machine.total - machine.available)

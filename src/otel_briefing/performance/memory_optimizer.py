@@ -327,15 +327,34 @@ class MemoryOptimizer:
                         used=used / _MB,
                         threshold=self._threshold_mb,
                     ),
-                    f"{used / _MB:,.1f} MB in use, above {self._threshold_mb:,.0f} MB; registered "
-                    f"caches cleared: {freed['caches']}, with {freed['freed_entries']:,} entries; "
-                    f"objects collected: {freed['collected_objects']:,}; "
-                    f"freed: {freed['freed_bytes'] / _MB:,.1f} MB, left: {left / _MB:,.1f} MB",
+                    self._told(used, left, freed),
                     "MEDIUM",
                     _CHECKS,
                     phrase("a higher threshold while the use still grows"),
                 )
             )
+
+    def _told(self, used: int, left: int, freed: Cleared) -> str:
+        return "; ".join(
+            (
+                phrase(
+                    "{used:,.1f} MB in use, above {threshold:,.0f} MB",
+                    used=used / _MB,
+                    threshold=self._threshold_mb,
+                ),
+                phrase(
+                    "registered caches cleared: {caches:d}, with {entries:,} entries",
+                    caches=freed["caches"],
+                    entries=freed["freed_entries"],
+                ),
+                phrase("objects collected: {objects:,}", objects=freed["collected_objects"]),
+                phrase(
+                    "freed: {freed:,.1f} MB, left: {left:,.1f} MB",
+                    freed=freed["freed_bytes"] / _MB,
+                    left=left / _MB,
+                ),
+            )
+        )
 
     def in_child(self) -> None:
         """Begin anew in a forked child."""
