@@ -27,6 +27,7 @@ MAX_ATTRIBUTES = 300  # of one object
 LEVELS = 2  # below a module: an attribute's attribute
 BUDGET_S = 0.002  # of this thread's time, for one look
 CLASSIFY_S = 0.0015  # of this thread's time, for telling modules apart
+_ALIAS = "__mp_main__"  # of `__main__`, where `multiprocessing` has been at work
 LIBRARIES_EVERY = 6  # looks
 MAX_SHAPES = 4_000
 SHAPES_ROUNDS = 20
@@ -146,7 +147,7 @@ class ContainerWalk:
         until = self._cpu() + CLASSIFY_S
         for name in names:
             if name not in self._own:
-                self._own[name] = self._told_own(name)
+                self._own[name] = name != _ALIAS and self._told_own(name)
                 if self._cpu() > until:
                     return
 
