@@ -215,7 +215,54 @@ def test_what_the_live_tracker_records_leaves_by_the_programs_providers(run):
     until(lambda: "the last one" in page.read_text())
     assert "no shelf left" in page.read_text()
     found = json.loads(page.read_text())
-    assert len(found["active_issues"] + found["other_issues"]) == 2
+    issues = found["active_issues"] + found["other_issues"]
+    assert len(issues) == 3
+    (stock,) = [each for each in issues if each["affected_components"] == ["Stock"]]
+    assert stock["priority"] == "HIGH"
+    tracker.update_component_status("Stock", "OK", "filled")
+    until(lambda: "filled" in page.read_text())
+    assert tracker.get_component_status("Stock").status == "OK"
+    """)
+
+
+def test_a_stop_is_no_crash(run):
+    """Whoever reads the page later must not take it for one."""
+    run("""
+    service = get(EnhancedLoggingConfig(state_dir="state"))
+    service.stop()
+    page = pathlib.Path("state/briefing.md").read_text()
+    assert "it was told to stop watching" in page
+    assert "vanished" not in page
+    """)
+
+
+def test_a_formatter_words_the_running_systems_page(run):
+    """From the next page on, without anybody asking for one."""
+    run("""
+    service = get(EnhancedLoggingConfig(state_dir="state", briefing_debounce_s=0))
+
+    class Formatter:
+        def format_issues(self, issues):
+            return f"### {len(issues)} so far"
+
+    service.briefing.formatter = Formatter()
+    logging.error("broken")
+    page = pathlib.Path("state/briefing.md")
+    until(lambda: page.exists() and "### 1 so far" in page.read_text())
+    """)
+
+
+def test_a_bad_configuration_file_is_no_issue_of_the_program(run):
+    """It is said under what is not known, and the last good one stays."""
+    run("""
+    file = pathlib.Path("briefing.yaml")
+    file.write_text("briefing:\\n  max_tokens: 1500\\n")
+    config = EnhancedLoggingConfig.from_file(file, state_dir="state", briefing_debounce_s=0)
+    get(config)
+    file.write_text("briefing:\\n  max_tokens: many\\n")
+    page = pathlib.Path("state/briefing.md")
+    until(lambda: page.exists() and "the last good one is" in page.read_text())
+    assert "NO ISSUE SEEN" in page.read_text()
     """)
 
 

@@ -44,13 +44,21 @@ class ComponentNews:
         self,
         load: Callable[[tuple[str, ...]], None],
         statuses: Callable[[], Mapping[str, str]],
-    ) -> None:
-        """Emit what waits, on the analysis thread; `statuses` is for the gauge."""
+    ) -> list[str]:
+        """Emit what waits, on the analysis thread; return what the program itself has reported.
+
+        `statuses` is for the gauge.
+        """
         if not self._changes:
-            return
+            return []
         load(SIGNALS)
         from otel_briefing.telemetry import component_signals  # noqa: PLC0415
 
         component_signals.offer_gauge_once(statuses)
+        reported = []
         while self._changes:
-            component_signals.emit_change(*self._changes.popleft())
+            at_ns, change = self._changes.popleft()
+            component_signals.emit_change(at_ns, change)
+            if change.source == "reported":
+                reported.append(change.component)
+        return reported

@@ -59,6 +59,7 @@ _HEAVY = (
     *("otel_briefing.state.store", "otel_briefing.publisher"),
 )
 _ANALYSIS = ("yaml", "re2", "otel_briefing.issues.patterns", "otel_briefing.issues.analyzer")
+_NOT_WATCHED = phrase("not watched any more: it was told to stop watching, and may go on")
 _LIVE = ("logging_levels",)  # what a start applies as a change does
 _SEVERITIES = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": WARN, "ERROR": 17, "FATAL": FATAL}
 
@@ -350,7 +351,8 @@ class Pipeline:
 
     def _on_tick(self) -> None:
         self._crashes.tick()
-        self._news.tell(self._load, _live_statuses)
+        for name in self._news.tell(self._load, _live_statuses):
+            self._take_report(name)
         if (now := time.monotonic()) >= self._look_at:
             self._look_at = now + LOOK_EVERY_S
             self._watch.look()
@@ -365,6 +367,13 @@ class Pipeline:
             self._live.set()
         if self._warm:
             self.measuring.tick(idle=not (self._exiting or len(self._intake)))
+
+    def _take_report(self, name: str) -> None:
+        """Let a component that the program itself reports as bad be an issue of the page."""
+        component = self.tracker.get_component_status(name)
+        if component is not None and self.config.analysis_enabled:
+            self._engine.warm_up()  # it drains what is found only from then on
+            self.analyzer.report_component(name, component, time.time_ns())
 
     def _is_over(self) -> bool:
         """Tell whether only threads of ours are left, and end with the others.
@@ -530,6 +539,8 @@ class Pipeline:
                 said = self._ending
                 if self._exiting:
                     self._mark_ending()
+                else:
+                    self._ending = Ending(time.time_ns(), _NOT_WATCHED)
                 self._engine.stop(STOP_S)
                 self.measuring.stop()
                 other = said is not None and said[1:] != (self._ending or said)[1:]

@@ -175,6 +175,7 @@ class PagePublisher:
             return False
         if self._writer is None:
             self._writer = PageWriter(self._folder, self._config, tracker=self._tracker)
+            self._writer.formatter = live.formatter
             live.writer = self._writer
         return True
 

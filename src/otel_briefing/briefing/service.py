@@ -47,6 +47,7 @@ class LiveParts:
         self.analyzer: Analyzer | None = None
         self.snapshot: Callable[[], Snapshot] | None = None
         self.writer: PageWriter | None = None
+        self.formatter: Any = None  # for a writer that is made later
         self.folder: Path | None = None  # where the files are
         self.facts: Callable[[], Mapping[str, Any]] | None = None  # what a snapshot does not hold
         self.may_replace: Callable[[], bool] | None = None  # whether this process writes the files
@@ -84,7 +85,7 @@ class LLMBriefingService:
                 "analyzer", analyzer, "analyze_for_issues", what="an IssueAnalyzer or None"
             )
         self.config = config
-        self.formatter: Any = None
+        self._formatter: Any = None
         self._own_tracker = tracker
         self._own_analyzer = analyzer
         self._alone_tracker: SystemStatusTracker | None = None
@@ -94,6 +95,19 @@ class LLMBriefingService:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+
+    @property
+    def formatter(self) -> Any:
+        """What words parts of the page; of the live system's next one too, if it speaks of that."""
+        return self._formatter
+
+    @formatter.setter
+    def formatter(self, formatter: Any) -> None:
+        self._formatter = formatter
+        if self._speaks_of_live():
+            live.formatter = formatter
+            if live.writer is not None:
+                live.writer.formatter = formatter
 
     @property
     def tracker(self) -> SystemStatusTracker:
@@ -202,11 +216,12 @@ class LLMBriefingService:
 
     def _page_writer(self) -> PageWriter:
         if self._speaks_of_live() and live.writer is not None:
-            live.writer.formatter = self.formatter
+            if self._formatter is not None:  # it may have been set before the live system was there
+                live.writer.formatter = self._formatter
             return live.writer
         if self._writer is None:
             config: PageConfig = self.config
             folder = getattr(self.config, "state_dir", None) or ".otel-briefing"
             self._writer = PageWriter(Path(folder), config, tracker=self.tracker)
-        self._writer.formatter = self.formatter
+        self._writer.formatter = self._formatter
         return self._writer

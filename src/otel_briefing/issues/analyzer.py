@@ -169,6 +169,14 @@ class IssueAnalyzer:
             tally.add(Exemplar(now_ns, component.details), component.details)
         return rank_issues(to_issue(tally, now_ns, SECOND) for tally in tallies.values())
 
+    def report_component(self, name: str, component: _Status, now_ns: int) -> None:
+        """Count what `analyze_for_issues` would say of one component. From any thread."""
+        facts = self._component_facts(name, component, now_ns)
+        if facts is not None:
+            # Not of a service: what the program says of it later counts, not when this was seen.
+            facts.service, facts.component = "", name
+            self.report_finding(facts, component.details, now_ns)
+
     def _component_facts(self, name: str, component: _Status, now_ns: int) -> IssueFacts | None:
         if component.status == "OK":
             return None

@@ -65,14 +65,21 @@ class PatternTable(MutableMapping[str, Mapping[str, Any]]):
                 # One bad pack of the user's must not cost all the others.
                 self.refused = str(reason)
                 packs = _shipped()
-            self._patterns = {pattern.name: pattern for pattern in packs}
+            with _changing:
+                if self._patterns is None:  # another thread may have been quicker, and added some
+                    self._patterns = {pattern.name: pattern for pattern in packs}
         return self._patterns
 
     def match(self, text: str, severity: int) -> Pattern | None:
         """Return the best pattern for `text` among those that look at `severity`."""
-        if self._set is None:
-            self._set = self._in_use = self._compiled()
-        return self._set.match(text, severity)
+        found = self._set
+        if found is None:
+            patterns = self._loaded()
+            found = self._in_use = self._compiled()
+            with _changing:
+                if self._patterns is patterns:  # else one was added meanwhile: once more next time
+                    self._set = found
+        return found.match(text, severity)
 
     def _compiled(self) -> PatternSet:
         """Compile all; what was in use before stays when they are too large together."""
@@ -99,14 +106,16 @@ class PatternTable(MutableMapping[str, Mapping[str, Any]]):
     def __setitem__(self, name: str, value: Mapping[str, Any]) -> None:
         pattern = _checked(name, value)
         PatternSet([pattern])  # refuses what cannot be compiled, before anything changes
+        self._loaded()
         with _changing:
-            self._patterns = {**self._loaded(), name: pattern}
+            self._patterns = {**(self._patterns or {}), name: pattern}
             self.added.add(name)
             self._set = None
 
     def __delitem__(self, name: str) -> None:
+        self._loaded()
         with _changing:
-            patterns = dict(self._loaded())
+            patterns = dict(self._patterns or {})
             del patterns[name]
             self.added.discard(name)
             self._patterns = patterns

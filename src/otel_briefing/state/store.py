@@ -108,6 +108,7 @@ class SharedStore:
         self._causes = Causes()
         self._hub_dropped: dict[str, int] = {}
         self._rev = -1
+        self._issue_rev = -1  # of the issue that was written last: traffic alone is no change
         self._data_version = -1
 
     def limit(self, max_issues: int, resolve_after_s: float) -> None:
@@ -316,16 +317,17 @@ class SharedStore:
 
     def _what_counts(self) -> tuple[object, ...]:
         ended = sum(member.ended for member in self.members)
-        return self._rev, len(self.members), ended, self._causes
+        return self._issue_rev, len(self.members), ended, self._causes
 
     def _read(self) -> None:
         assert self._hub is not None  # noqa: S101
         rows, since = self._hub.rows, self._rev
         (self._rev,) = rows("SELECT value FROM meta WHERE key = 'rev'")[0]
-        for fingerprint, text in rows(
-            "SELECT fingerprint, tally FROM issues WHERE rev > ?", (since,)
+        for fingerprint, rev, text in rows(
+            "SELECT fingerprint, rev, tally FROM issues WHERE rev > ?", (since,)
         ):
             self._issues[fingerprint] = codec.issue_from_json(text)
+            self._issue_rev = max(self._issue_rev, rev)
         for *key, text in rows(
             "SELECT run, service, kind, name, tally FROM operations WHERE rev > ?", (since,)
         ):

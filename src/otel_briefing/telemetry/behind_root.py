@@ -27,6 +27,7 @@ class Observer(Protocol):
 
 
 _lock = threading.Lock()
+_OURS = "otel_briefing."  # what we say of ourselves is nothing that is wrong with the program
 _attached: Observer | None = None
 _original: Callable[..., None] = logging.Logger.callHandlers
 _replacement: Callable[..., None] | None = None  # in the chain of wrappers, when not None
@@ -72,7 +73,7 @@ def reaches_root(logger: logging.Logger) -> bool:
 
 
 def _observe(logger: logging.Logger, record: logging.LogRecord) -> None:
-    if _attached is not None:
+    if _attached is not None and not logger.name.startswith(_OURS):
         try:
             _attached.observe(logger, record)
         except Exception:  # noqa: BLE001 - this is the app's logging call
