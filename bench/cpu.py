@@ -80,7 +80,8 @@ def main(pairs=9, calls=40_000):
         for side in sides:
             with tempfile.TemporaryDirectory() as folder, Sink() as sink:
                 found[side] = run_json(PROGRAM, side, calls, folder, sink.url)["us"]
-                assert sink.count() == calls + 2000, f"{sink.count()} of {calls + 2000} arrived"
+                more = sink.count() - (calls + 2000)  # ours tells of a component's new status, too
+                assert 0 <= more <= 2, f"{sink.count()} of {calls + 2000} arrived"
         ratios.append(found["ours"] / found["stock"])
         stocks.append(found["stock"])
         ours.append(found["ours"])
