@@ -232,6 +232,8 @@ def test_a_stop_is_no_crash(run):
     service.stop()
     page = pathlib.Path("state/briefing.md").read_text()
     assert "it was told to stop watching" in page
+    assert "when watching ended" in page
+    assert "is not running" not in page
     assert "vanished" not in page
     """)
 

@@ -20,7 +20,7 @@ from otel_briefing._pipeline_spools import Spools, spool_of
 from otel_briefing.briefing.status_tracker import SystemStatusTracker
 from otel_briefing.engine import TICK_S, Engine
 from otel_briefing.events import FATAL, WARN, LogEvent
-from otel_briefing.issues.model import Ending
+from otel_briefing.issues.model import NOT_WATCHED, Ending
 from otel_briefing.language import phrase
 from otel_briefing.state import folder, this_run
 from otel_briefing.state.folder import find_root, find_state_dir
@@ -59,7 +59,6 @@ _HEAVY = (
     *("otel_briefing.state.store", "otel_briefing.publisher"),
 )
 _ANALYSIS = ("yaml", "re2", "otel_briefing.issues.patterns", "otel_briefing.issues.analyzer")
-_NOT_WATCHED = phrase("not watched any more: it was told to stop watching, and may go on")
 _LIVE = ("logging_levels",)  # what a start applies as a change does
 _SEVERITIES = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": WARN, "ERROR": 17, "FATAL": FATAL}
 
@@ -540,7 +539,7 @@ class Pipeline:
                 if self._exiting:
                     self._mark_ending()
                 else:
-                    self._ending = Ending(time.time_ns(), _NOT_WATCHED)
+                    self._ending = Ending(time.time_ns(), NOT_WATCHED)
                 self._engine.stop(STOP_S)
                 self.measuring.stop()
                 other = said is not None and said[1:] != (self._ending or said)[1:]

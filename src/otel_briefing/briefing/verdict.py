@@ -20,6 +20,7 @@ from otel_briefing.briefing.wording import (
 )
 from otel_briefing.events import ERROR
 from otel_briefing.issues.causes import root_of
+from otel_briefing.issues.model import NOT_WATCHED
 from otel_briefing.language import say, shown
 
 if TYPE_CHECKING:
@@ -43,6 +44,12 @@ def validity(page: Page, valid_for_s: float, heartbeat_s: float) -> str:
     """Say until when the page speaks of now, or that it is history."""
     snapshot = page.snapshot
     ending = snapshot.run.ending
+    if ending is not None and ending.how == NOT_WATCHED:
+        return say(
+            "Valid until {until}, when watching ended: all below is its last live state, kept as "
+            "history. The next start rewrites this page.",
+            until=page.clock(ending.at_ns),
+        )
     if ending is not None:
         return say(
             "Valid until {until}, when the program ended ({how}): all below is its last "
@@ -143,14 +150,14 @@ def _ended(page: Page, lines: Lines) -> str:
         if run.started_ns
         else ""
     )
+    at = page.clock(run.ending.at_ns)
     who = f"{lines.name(run.service)} (pid {run.pid})" if run.service else f"pid {run.pid}"
-    opening = say(
-        "{who} is not running: it ended {at}{lasted}: ",
-        who=who,
-        at=page.clock(run.ending.at_ns),
-        lasted=lasted,
+    what = (
+        say("{who} is not watched since {at}{lasted}: ", who=who, at=at, lasted=lasted)
+        if run.ending.how == NOT_WATCHED
+        else say("{who} is not running: it ended {at}{lasted}: ", who=who, at=at, lasted=lasted)
     )
-    opening += f"{safety.quiet(shown(run.ending.how), 160).rstrip('.')}. "
+    opening = f"{what}{safety.quiet(shown(run.ending.how), 160).rstrip('.')}. "
     if not page.active:
         return opening + say("No issue was seen before that.")
     return opening + _start(page, lines)

@@ -173,6 +173,7 @@ class Component(NamedTuple):
     silent: bool = False
 
 
+NOT_WATCHED = phrase("not watched any more: it was told to stop watching, and may go on")
 VANISHED = phrase("vanished: killed or crashed, its end was not seen")
 
 
