@@ -23,7 +23,7 @@ from opentelemetry.sdk.resources import Resource
 import endpoint as receiver
 from endpoint import Endpoint
 from otel_briefing.exceptions import BriefingError
-from otel_briefing.telemetry import courier, exporter
+from otel_briefing.telemetry import batch, courier, exporter
 from otel_briefing.telemetry.batch import PriorityBatchLogRecordProcessor
 from otel_briefing.telemetry.exporter import SpoolingLogExporter
 from otel_briefing.telemetry.otlp import Origin, join_request
@@ -85,6 +85,18 @@ def say(logger, *bodies, severity=INFO):
         logger.emit(body=body, severity_number=severity, severity_text=severity.name)
 
 
+def note_requests(endpoint):
+    """Return a list of the bodies of the requests that the endpoint takes from now on."""
+    taken = []
+
+    def behave(request):
+        taken.append(request.data)
+        return receiver.ok()(request)
+
+    endpoint.behaviour = behave
+    return taken
+
+
 def sums(account):
     came = sum(account.emitted.values()) + sum(account.adopted.values())
     parts = [account.delivered, account.rejected, account.spooled, account.queued]
@@ -103,6 +115,40 @@ def test_what_is_logged_arrives_once(endpoint, tmp_path):
     assert account.emitted == account.delivered == {"ERROR": 1, "INFO": 50}
     assert not account.spooled
     assert not list((tmp_path / "spool").rglob("*.seg*"))
+
+
+def test_urgent_records_that_follow_soon_leave_together(endpoint, tmp_path, monkeypatch):
+    """The first at once; those after it are on disk, and wait until the rest is over or cut short.
+
+    That is by a full batch, a flush or the end.
+    """
+    monkeypatch.setattr(batch, "REST_S", 3_600)
+    spool = Spool(tmp_path / "spool")
+    processor = PriorityBatchLogRecordProcessor(
+        SpoolingLogExporter(official(endpoint), spool),
+        schedule_delay_millis=7_200_000,
+        max_export_batch_size=10,
+        max_queue_size=100,
+    )
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(processor)
+    logger = provider.get_logger("test")
+    taken = note_requests(endpoint)
+    say(logger, "first", severity=ERROR)
+    wait_until(lambda: endpoint.bodies() == ["first"])
+    say(logger, *"abc", severity=ERROR)
+    wait_until(lambda: spool.pending().items[4] == 3)
+    time.sleep(0.2)
+    assert len(taken) == 1
+    say(logger, *"defghij", severity=ERROR)
+    wait_until(lambda: len(endpoint.bodies()) == 11)
+    assert len(taken) == 2
+    say(logger, *"kl", severity=ERROR)
+    assert processor.force_flush(LONG_S * 1000)
+    say(logger, *"mn", severity=ERROR)
+    provider.shutdown()
+    assert endpoint.bodies() == ["first", *"abcdefghijklmn"]
+    assert len(taken) == 4
 
 
 def test_an_outage_loses_nothing(endpoint, tmp_path):
@@ -623,9 +669,10 @@ def test_urgent_records_of_two_loggers_keep_their_scopes(tmp_path):
                 name = "ab"[number % 2]
                 say(provider.get_logger(name), name, severity=ERROR)
             wait_until(lambda: processor.account().spooled == {"ERROR": 6})
+            taken = note_requests(endpoint)
             endpoint.start()
             wait_until(lambda: processor.account().delivered == {"ERROR": 6})
-            found = read_records(endpoint.last.data)
+    found = [record for data in taken for record in read_records(data)]
     assert [record.log_record.body for record in found] == [
         record.instrumentation_scope.name for record in found
     ]

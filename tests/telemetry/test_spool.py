@@ -22,7 +22,6 @@ from otel_briefing.exceptions import StateError
 from otel_briefing.telemetry import spool_aside, spool_frames, spool_keeper
 from otel_briefing.telemetry.spool import RETRY_S, Spool
 from otel_briefing.telemetry.spool_disk import Disk
-from otel_briefing.telemetry.spool_segment import LOOK_NS
 
 CONTEXT = b"resource and scope"
 HOUR_NS = 3600 * 10**9
@@ -565,13 +564,12 @@ def test_acknowledgements_that_cannot_be_written_hold_in_memory(tmp_path):
 
 
 def test_a_vanished_directory_is_made_anew(tmp_path):
-    """What was in it is counted; what comes after it was noticed, soon after, is kept."""
-    clock = Clock()
-    spool = make(tmp_path, clock=clock)
+    """What was in it is counted; what comes after the next sync is kept."""
+    spool = make(tmp_path)
     fill(spool, 10)
     fill(spool, 3, priority=5)
     shutil.rmtree(tmp_path / "spool")
-    clock.now_ns += LOOK_NS
+    assert spool.sync()
     assert spool.append(3, b"after", CONTEXT) is not None
     assert (10, 3) == (spool.counts.vanished[3], spool.counts.vanished[5])
     assert [b"after"] == drain(spool)

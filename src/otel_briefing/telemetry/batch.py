@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import itertools
 import os
 import queue
 import sys
@@ -32,7 +31,7 @@ from otel_briefing.telemetry import child_exit, guard
 from otel_briefing.telemetry.batch_metrics import BatchMetrics, sdk_metrics
 from otel_briefing.telemetry.keeping import TAKEN_OVER, KeepingExporter
 from otel_briefing.telemetry.lanes import HIGHEST, Lanes
-from otel_briefing.telemetry.priority import URGENT, priority_of, severity_of
+from otel_briefing.telemetry.priority import URGENT, priority_of_record, severity_of
 from otel_briefing.telemetry.seen_counter import SeenCounter
 from otel_briefing.telemetry.wakeup import Wakeup
 
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from otel_briefing.telemetry.account import Account
 
 MAX_SEVERITY = 24
+REST_S = 0.25  # between exports of what an exporter keeps: many urgent records leave together
 CHILD_FLUSH_MS = 5_000  # how long a `multiprocessing` child may take at its end
 _NO_CONTEXT = Context()
 _new = object.__new__
@@ -54,7 +54,8 @@ class PriorityBatchLogRecordProcessor(BatchLogRecordProcessor):
     """Batch records for `exporter`, the urgent ones first. Takes the stock processor's place.
 
     A record's priority is 1 to 5, by its severity or its attribute `briefing.priority`. 4 and 5
-    leave at once, the others by the schedule or when a batch is full. At most `max_queue_size`
+    leave at once, the others by the schedule or when a batch is full; where the exporter keeps the
+    urgent ones, those that follow within `REST_S` leave together. At most `max_queue_size`
     records wait; then the oldest of the lowest priority gives way, and `dropped` counts it by
     severity number. `on_emit` never blocks and never raises; `force_flush` keeps to its timeout
     and says whether all that waited was exported. What an exporter raises is counted in
@@ -228,6 +229,7 @@ class LaneWorker:
         self.dropped: Counter[int] = Counter(dict.fromkeys(range(MAX_SEVERITY + 1), 0))
         self.failures = 0
         self.suppressed = 0
+        self._gathering = False  # what is urgent, and kept, waits a little for others
         self._ended = False  # nobody takes from the lanes any more
         self._counting = threading.RLock()  # a signal handler may log
         self._exporting = 0  # the thread that is inside the exporter
@@ -247,28 +249,23 @@ class LaneWorker:
 
     def emit(self, data: Any) -> None:
         """Append a record, or what stands for it; wake the worker if it is urgent or many wait."""
-        if threading.get_ident() == self._exporting or guard.is_ours():
+        if threading.get_ident() == self._exporting or guard.ours.get():
             self.suppressed += 1  # the exporter's own words about its export would feed it
             return
-        record = data.log_record
-        number = record.severity_number
-        severity = severity_of(number)
-        attributes = record.attributes
-        # The dict behind bounded attributes: their own look-up raises and catches for a miss.
-        priority = priority_of(severity, getattr(attributes, "_dict", attributes))
+        priority = priority_of_record(data.log_record)
         self.emitted.add(priority)
         if self._shutdown:
             self._on_dropped(data, "already_shutdown")
             return
         kept = self.keeper.keep(data, priority) if priority >= URGENT and self.keeper else None
         if kept is TAKEN_OVER:
-            self._metrics.submitted(1)
-            self._metrics.exported(1, None)
+            self._metrics.taken_over()
             return
         if kept is None and isinstance(data, ReadWriteLogRecord):
             kept = readable(data)
         waiting = self._lanes.put(kept or data, priority)
-        if priority >= URGENT or waiting >= self._max_export_batch_size:
+        urgent = priority >= URGENT and not self._gathering
+        if urgent or waiting >= self._max_export_batch_size:
             self._wakeup.wake()
         if self._ended:  # just now: nobody would come for it
             self._give_up_rest()
@@ -327,43 +324,62 @@ class LaneWorker:
 
     def worker(self) -> None:
         """Export until shut down, then the rest."""
-        pid = os.getpid()
+        pid, rested_s = os.getpid(), 0.0
         while not self._shutdown:
-            woken = self._wakeup.wait(self._is_due, self._schedule_delay)
+            woken = self._wakeup.wait(self._is_due, self._schedule_delay - rested_s)
             if os.getpid() != pid:
                 threading.Event().wait()  # for ever: what goes on in a forked child is a greenlet
-            if not self._shutdown:
-                self._export_due(by_time=not woken)
+            self._gathering = self.keeper is not None
+            exported = not self._shutdown and self._export_due(by_time=not woken)
+            rested_s = self._rest() if exported and self._gathering else 0.0
+            self._gathering = False  # who saw it true has put his record where `_is_due` looks next
         self._export_while(lambda _: True)
         self._ended = True
         self._settle(ended=True)
 
     def _is_due(self) -> bool:
-        full = len(self._lanes) >= self._max_export_batch_size
-        return full or self._shutdown or bool(self.waiting_flushes) or self._lanes.holds(URGENT)
+        return self._is_pressing() or self._lanes.holds(URGENT)
 
-    def _export_due(self, *, by_time: bool) -> None:
-        """Export the urgent, full batches, what somebody waits for, and one batch by schedule."""
+    def _is_pressing(self) -> bool:
+        full = len(self._lanes) >= self._max_export_batch_size
+        return full or self._shutdown or bool(self.waiting_flushes)
+
+    def _rest(self) -> float:
+        """Let urgent records come together, unless something presses; return the most seconds."""
+        rest_s = min(REST_S, self._schedule_delay)
+        self._wakeup.wait(self._is_pressing, rest_s)
+        return rest_s
+
+    def _export_due(self, *, by_time: bool) -> bool:
+        """Export the urgent, full batches, what somebody waits for, and one batch by schedule.
+
+        Tells whether there was any.
+        """
         mark = max((flush.mark for flush in list(self.waiting_flushes)), default=None)
 
         def due(number: int) -> bool:
-            if len(self._lanes) >= self._max_export_batch_size or self._lanes.holds(URGENT):
+            if len(self._lanes) >= self._max_export_batch_size:
+                return True
+            if self._lanes.holds(URGENT) and not (number and self._gathering):
                 return True
             oldest = self._lanes.oldest()
             flushing = mark is not None and oldest is not None and oldest < mark
             return flushing or (by_time and number == 0)
 
-        self._export_while(due)
+        exported = self._export_while(due)
         self._settle()
+        return exported
 
-    def _export_while(self, due: Callable[[int], bool]) -> None:
-        for number in itertools.count():
-            if self._shutdown_timeout_exceeded or not len(self._lanes) or not due(number):
-                return
+    def _export_while(self, due: Callable[[int], bool]) -> bool:
+        """Export batches for as long as `due(number)` says so; tell whether there was one."""
+        number = 0
+        while not self._shutdown_timeout_exceeded and len(self._lanes) and due(number):
             if self._pid != os.getpid():  # a greenlet of the parent's, in a child that begins
-                return
+                break
             self._export(self._lanes.take(self._max_export_batch_size))
             self._settle()
+            number += 1
+        return number > 0
 
     def _export(self, batch: list[Any]) -> None:
         if not batch:
@@ -411,9 +427,8 @@ class LaneWorker:
     def _on_dropped(self, data: Any, why: str = "queue_full") -> None:
         if self.keeper is not None and self.keeper.let_go(data):
             return
-        number = data.log_record.severity_number
-        severity = severity_of(number)
-        priority = priority_of(severity, data.log_record.attributes)
+        severity = severity_of(data.log_record.severity_number)
+        priority = priority_of_record(data.log_record)
         with self._counting:
             self.dropped[severity] += 1
             self.gave_way[priority] += 1

@@ -48,6 +48,13 @@ class BatchMetrics:
         if self._old:
             self._inner.finish_items(count, error)
 
+    def taken_over(self) -> None:
+        """Count a record that the exporter has kept, and will deliver without being asked again."""
+        if self._old:
+            self._inner.finish_items(1, None)
+        else:
+            self._inner.finish_items(1)
+
     def drop(self, count: int, why: str) -> None:
         """Count records that are lost: `queue_full` or `already_shutdown`."""
         if self._old:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from otel_briefing.telemetry.sender import Answer, Sender
     from otel_briefing.telemetry.spool import Entry, Spool
 
-PATIENCE_S: Final = 0.1  # what is not delivered by then is better kept on disk
+PATIENCE_S: Final = 0.25  # what is not delivered by then is better kept on disk
 MAX_LIVE: Final = 8  # parcels
 REPLAY_PER_S: Final = 2_000  # records, of what waits in the spool
 REPLAY_BYTES: Final = 1 << 20

@@ -22,7 +22,7 @@ from otel_briefing.telemetry.courier import Courier
 from otel_briefing.telemetry.keeping import TAKEN_OVER, KeepingExporter
 from otel_briefing.telemetry.otlp import Origin, encode_origin, encode_record
 from otel_briefing.telemetry.parcel import Item, Parcel, is_too_large, to_context
-from otel_briefing.telemetry.priority import priority_of, severity_of
+from otel_briefing.telemetry.priority import priority_of_record
 from otel_briefing.telemetry.sender import sender_for
 from otel_briefing.telemetry.spool import RETRY_S, Spool
 
@@ -152,10 +152,7 @@ class SpoolingLogExporter(KeepingExporter):
         return LogRecordExportResult.FAILURE if lost else LogRecordExportResult.SUCCESS
 
     def _take(self, record: Any) -> Item:
-        severity = severity_of(record.log_record.severity_number)
-        attributes = record.log_record.attributes
-        # The dict behind bounded attributes: their own look-up raises and catches for a miss.
-        priority = priority_of(severity, getattr(attributes, "_dict", attributes))
+        priority = priority_of_record(record.log_record)
         origin = encode_origin(record.resource, record.instrumentation_scope)
         self._tally.taken[priority] += 1
         return Item(priority, origin, encode_record(record))

@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from otel_briefing.arguments import check_millis, check_offers
 from otel_briefing.telemetry import guard
 from otel_briefing.telemetry.adapt import Adapter, is_large, is_large_span, took_ns
-from otel_briefing.telemetry.priority import URGENT, priority_of, severity_of
+from otel_briefing.telemetry.priority import URGENT, priority_of_record, severity_of
 from otel_briefing.telemetry.seen_counter import SeenCounter
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class IssueLogProcessor(LogRecordProcessor):
             item: Any = (log_record, id(self))
             if is_large(record):
                 item = Adapter("").log_event(log_record, id(self))
-            self._sink.put(item, priority_of(severity, record.attributes))
+            self._sink.put(item, priority_of_record(record))
         except Exception:  # noqa: BLE001  # an exception here reaches the app's log call
             guard.swallow(__name__)
 

@@ -192,9 +192,7 @@ class Spool:
         if not dirty:
             return True
         try:
-            for segment in dirty:
-                with suppress(FileNotFoundError):  # all of it was acknowledged, or evicted
-                    self._settings.disk.sync(segment.path)
+            there = [self._sync_file(segment) for segment in dirty]
             folders = {os.path.dirname(segment.path) for segment in dirty}  # noqa: PTH120
             for folder in (*folders, self._settings.root):
                 with suppress(FileNotFoundError):
@@ -202,6 +200,16 @@ class Spool:
         except OSError:
             self.counts.disk_errors += 1
             self._alone(self._give_back_dirty, dirty)
+            return False
+        if not all(there):
+            self._alone(self._shelf.check)
+        return True
+
+    def _sync_file(self, segment: Segment) -> bool:
+        """Sync a segment; false when its file is gone: acknowledged, evicted, or removed."""
+        try:
+            self._settings.disk.sync(segment.path)
+        except FileNotFoundError:
             return False
         return True
 

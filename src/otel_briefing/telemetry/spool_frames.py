@@ -35,14 +35,14 @@ MAX_CONTEXTS: Final = 1 << 16
 
 _HEADER: Final = Struct("<4sIIIQHBx")
 _CHECKED: Final = Struct("<IIQHBx")  # the part of the header that the CRC covers
-_CRC: Final = Struct("<I")
+_START: Final = Struct("<4sI")
 _RUN: Final = Struct("<II")
 HEADER_BYTES: Final = _HEADER.size
-_UNCHECKED: Final = HEADER_BYTES - _CHECKED.size
+_UNCHECKED: Final = _START.size
 _NAME: Final = re.compile(r"([1-5])-(\d{20})-([0-9a-f]{8})\.seg1")
 
 _pack_checked = _CHECKED.pack
-_pack_crc = _CRC.pack
+_pack_start = _START.pack
 
 
 class Name(NamedTuple):
@@ -83,8 +83,8 @@ def encode(  # noqa: PLR0917  # on the path of a log call: a frame is not built 
     marker: bytes, kind: int, number: int, time_ns: int, context: int, payload: bytes
 ) -> bytes:
     """Return the bytes of a frame."""
-    head = _pack_checked(len(payload), number, time_ns, context, kind)
-    return b"".join((marker, _pack_crc(crc32(payload, crc32(head))), head, payload))
+    checked = _pack_checked(len(payload), number, time_ns, context, kind) + payload
+    return _pack_start(marker, crc32(checked)) + checked
 
 
 def encode_acks(indexes: Iterable[int]) -> bytes:

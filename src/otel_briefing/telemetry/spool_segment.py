@@ -30,7 +30,6 @@ DONE: Final = 0  # acknowledged, or lost
 WAITING: Final = 1
 OUT: Final = 2  # in somebody's hands
 
-LOOK_NS: Final = 250_000_000  # how often a file that is written is looked for by its inode
 SEQ_BITS: Final = 20  # of a sequence number: the index; above it, the key of the segment
 MAX_SEGMENT_BYTES: Final = 16 << 20  # more is not read of a file
 _INDEX_MASK: Final = (1 << SEQ_BITS) - 1
@@ -75,7 +74,6 @@ class Segment:
         self.stale = False  # what was read is to be read again
         self._fd = -1
         self._inode = 0
-        self._seen_ns = 0  # when it was last looked whether the file is there
         self._numbers: dict[bytes, int] = {}  # contexts, written
         self.unload()
 
@@ -120,16 +118,11 @@ class Segment:
     ) -> int | None:
         """Do what `append` does where few calls will do; None, and nothing done, if not.
 
-        That is where all is as it was at the entry before. `size` is what it takes at most. A file
-        that somebody removes is noticed within `LOOK_NS`.
+        That is where all is as it was at the entry before. `size` is what it takes at most. That
+        somebody has removed the file is for others to notice.
         """
         fd, index, number = self._fd, len(self.states), self._numbers.get(context)
-        if (
-            number is None
-            or self.size + size > self._most_bytes
-            or index >= MAX_ENTRIES
-            or not 0 <= time_ns - self._seen_ns < LOOK_NS
-        ):
+        if number is None or self.size + size > self._most_bytes or index >= MAX_ENTRIES:
             return None
         try:
             if disk.seek(fd, 0, os.SEEK_CUR) != self.size:
@@ -156,7 +149,7 @@ class Segment:
         if self._sync_each:
             disk.sync_file(self._fd)
         self.states.append(OUT if hold else WAITING)
-        self.newest_ns = self._seen_ns = time_ns  # `takes` was asked just before
+        self.newest_ns = time_ns
         return self.key << SEQ_BITS | index
 
     def append_many(

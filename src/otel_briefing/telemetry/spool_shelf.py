@@ -68,6 +68,34 @@ class Shelf:
     def append(self, priority: int, payload: bytes, context: bytes, hold: bool) -> int | None:
         """Write an entry; None when it is not spooled. This is the path of a log call."""
         size = _OVERHEAD + len(payload) + len(context)
+        segment = self._open[priority]
+        if (
+            segment is None
+            or self._retry_at
+            or size > frames.MAX_PAYLOAD
+            or self.bytes + size > self.room
+        ):
+            return self._append_anew(priority, payload, context, size, hold)
+        before = segment.size
+        try:
+            seq = segment.append_known(self._disk, payload, context, self._time_ns(), size, hold)
+        except BaseException as error:  # also a signal handler's: what is written is unknown
+            self._seal(priority)
+            if not isinstance(error, OSError):
+                raise
+            self._fail()
+            seq = None
+        if seq is None:
+            return self._append_anew(priority, payload, context, size, hold)
+        self.bytes += segment.size - before
+        self.dirty.add(segment)
+        self._counts.appended[priority] += 1
+        return seq
+
+    def _append_anew(
+        self, priority: int, payload: bytes, context: bytes, size: int, hold: bool
+    ) -> int | None:
+        """Write an entry where something is not as it was: see to that first."""
         if (
             size <= frames.MAX_PAYLOAD
             and not (self._retry_at and self._is_too_early() and not self._replaces(priority))
@@ -89,16 +117,11 @@ class Shelf:
     def _append(self, priority: int, payload: bytes, context: bytes, size: int, hold: bool) -> int:
         disk, now_ns = self._disk, self._time_ns()
         segment = self._open[priority]
-        seq = None
         try:
-            if segment is not None:
-                before = segment.size
-                seq = segment.append_known(disk, payload, context, now_ns, size, hold)
-            if segment is None or seq is None:
-                if segment is None or not segment.takes(disk, size, self._segment_bytes):
-                    segment = self._renew(priority)
-                before = segment.size
-                seq = segment.append(disk, payload, context, now_ns, hold)
+            if segment is None or not segment.takes(disk, size, self._segment_bytes):
+                segment = self._renew(priority)
+            before = segment.size
+            seq = segment.append(disk, payload, context, now_ns, hold)
         except BaseException:  # also a signal handler's, at any point: what is written is unknown
             self._seal(priority)
             raise
