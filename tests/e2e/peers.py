@@ -94,6 +94,7 @@ class Environment:
     path: Path
     tmp: Path
     variables: dict[str, str] = field(default_factory=dict)
+    measured: bool = True  # whether its programs may take part in the measuring of coverage
 
     def tool(self, name: str) -> str:
         return str(self.path / "bin" / name)
@@ -105,6 +106,8 @@ class Environment:
     def environ(self, env: dict[str, str]) -> dict[str, str]:
         """A user's environment: none of OpenTelemetry's variables but those that the test sets."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "PYTHON"))}
+        if not self.measured:
+            kept = {k: v for k, v in kept.items() if not k.startswith("COVERAGE_")}
         if "COVERAGE_PROCESS_START" in kept:
             kept.setdefault("COVERAGE_FILE", str(ROOT / ".coverage"))
         kept["OTEL_BRIEFING_STATE_DIR"] = str(self.tmp / "state")

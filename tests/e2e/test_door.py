@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -317,7 +318,9 @@ def test_an_instrumentation_that_fails_leaves_no_variable_behind(
     """When instrumentation ends early no hook follows; children still find nothing of ours."""
     broken = "class Broken:\n    pass\n"
     site = install_fake(tmp_path / "site", "opentelemetry_instrumentor", "broken:Broken", broken)
-    run = with_distro.run("subprocess_child.py", PYTHONPATH=site)
+    # Coverage in the last child has found its database locked, on a busy machine; what the children
+    # run here is measured elsewhere.
+    run = replace(with_distro, measured=False).run("subprocess_child.py", PYTHONPATH=site)
     assert "Instrumenting of fake failed" in run.stderr
     assert "auto None" in run.stdout
 
