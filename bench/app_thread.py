@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a log call costs the application's thread while the receiver is well, away or slow.
 
-Both sides: the SDK's own handler, and the same official exporter over HTTP. Stock has the stock
-batch processor, ours has lanes and a spool: an ERROR is on disk before its call returns. Errors
-have a stack. `call` is the whole log call, `emit` OpenTelemetry's `Logger.emit` in it, `on_emit`
-the batch processor's part of that.
+All sides have the same official exporter over HTTP. Stock has the SDK's handler and batch
+processor. "Everything" is the plugin as `configure` sets it up: its handler, lanes, a spool (an
+ERROR is on disk before its call returns), analysis and page. "Delivery" is lanes and spool alone,
+behind the SDK's handler. Errors have a stack. `call` is the whole log call, `Handler.emit` all that
+OpenTelemetry does in it, `Logger.emit` the SDK's part of that, `on_emit` the batch processor's part
+of this one. All but `wall` is CPU time of the application's thread.
 Usage: python bench/app_thread.py [RUNS]
 """
 
@@ -22,8 +24,10 @@ from _programs import run_json, spread
 from endpoint import Endpoint
 
 CALLS, PER_S = 2_000, 1_000
+SIDES = ("stock", "everything", "delivery")
 PROGRAM = r"""
 import json, logging, os, sys, time
+from opentelemetry._logs import set_logger_provider
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.instrumentation.logging.handler import LoggingHandler
 from opentelemetry.sdk._logs import Logger, LoggerProvider
@@ -32,12 +36,15 @@ from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 side, url, folder, calls, per_s = sys.argv[1:4] + [int(text) for text in sys.argv[4:]]
 now, wall_now = time.thread_time_ns, time.perf_counter_ns
 exporter = OTLPLogExporter(url)
-if side == "stock":
-    processor = BatchLogRecordProcessor(exporter)
-else:
+if side == "delivery":
     from otel_briefing import PriorityBatchLogRecordProcessor, SpoolingLogExporter
     from otel_briefing.telemetry.spool import Spool
-    processor = PriorityBatchLogRecordProcessor(SpoolingLogExporter(exporter, Spool(folder)))
+    batching = PriorityBatchLogRecordProcessor(SpoolingLogExporter(exporter, Spool(folder)))
+else:
+    batching = BatchLogRecordProcessor(exporter)
+provider = LoggerProvider(shutdown_on_exit=False)
+provider.add_log_record_processor(batching)
+set_logger_provider(provider)
 spent = {}
 
 def timed(name, function):
@@ -47,21 +54,29 @@ def timed(name, function):
         spent[name] = now() - began
     return call
 
-processor.on_emit = timed("on_emit", processor.on_emit)
-Logger.emit = timed("emit", Logger.emit)
-provider = LoggerProvider(shutdown_on_exit=False)
-provider.add_log_record_processor(processor)
+handler = LoggingHandler
+if side != "everything":
+    logging.getLogger().addHandler(LoggingHandler(logger_provider=provider))
+else:
+    import otel_briefing
+    from otel_briefing.telemetry.handler import BriefingLoggingHandler as handler
+    otel_briefing.configure(state_dir=folder)
+    # Ours is not among the root's handlers: without one the records would go to the console, too.
+    logging.getLogger().addHandler(logging.NullHandler())
+processors = provider._multi_log_record_processor._log_record_processors
+(batching,) = [one for one in processors if isinstance(one, BatchLogRecordProcessor)]
+batching.on_emit = timed("on_emit", batching.on_emit)
+Logger.emit = timed("Logger.emit", Logger.emit)
+handler.emit = timed("Handler.emit", handler.emit)
 log = logging.getLogger("shop.orders")
-log.propagate = False
 log.setLevel(logging.INFO)
-log.addHandler(LoggingHandler(logger_provider=provider))
 
 def charge(depth, n):
     if depth:
         return charge(depth - 1, n)
     raise ValueError(f"card declined for order {n}")
 
-WHAT = ("call", "emit", "on_emit", "wall")
+WHAT = ("call", "Handler.emit", "Logger.emit", "on_emit", "wall")
 times = {f"{name} {what}": [] for name in ("INFO", "ERROR") for what in WHAT}
 
 def note(name, wall, cpu):
@@ -101,9 +116,10 @@ os._exit(0)
 
 
 def measure(fault, number):
-    """Return the times of both sides in one pair of runs."""
+    """Return the times of all sides, run one after the other."""
     found = {}
-    sides = ("stock", "ours") if number % 2 else ("ours", "stock")
+    first = number % len(SIDES)
+    sides = SIDES[first:] + SIDES[:first]
     with Endpoint("http") as endpoint:
         if fault == "refused":
             endpoint.stop()
@@ -117,21 +133,23 @@ def measure(fault, number):
 
 def main():
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 9
-    print(f"{runs} pairs of runs, {CALLS:,} calls at {PER_S:,}/s each, 30 % ERROR with a stack")
+    print(f"{', '.join(SIDES)}: {runs} runs each of {CALLS:,} calls at {PER_S:,}/s, 30 % ERROR")
     for fault in ("ok", "refused", "slow, 1 s"):
-        pairs = []
+        found = []
         for number in range(runs):
-            pairs.append(measure(fault, number))
-            print(f"  {fault}: pair {number + 1} of {runs}", file=sys.stderr)
-        print(f"Receiver {fault}: ours / stock (us: medians of ours and of stock)")
-        for name in pairs[0]["ours"]:
+            found.append(measure(fault, number))
+            print(f"  {fault}: {number + 1} of {runs}", file=sys.stderr)
+        heads = [f"{side} / stock" for side in SIDES[1:]]
+        print(f"Receiver {fault + ':':<15} {heads[0]:<23} {heads[1]:<23} medians")
+        for name in found[0]["stock"]:
             for at, which in enumerate(("p50", "p99")):
-                ours = [pair["ours"][name][at] for pair in pairs]
-                stock = [pair["stock"][name][at] for pair in pairs]
-                ratios = [mine / theirs for mine, theirs in zip(ours, stock, strict=True)]
-                what = name.replace("call", "call, CPU").replace("emit", "emit, CPU")
-                medians = f"{statistics.median(ours):.0f} / {statistics.median(stock):.0f} us"
-                print(f"  {what:<18} {which}: {spread(ratios):<24} {medians}")
+                values = [[one[side][name][at] for one in found] for side in SIDES]
+                shown = [
+                    spread([mine / stock for mine, stock in zip(ours, values[0], strict=True)])
+                    for ours in values[1:]
+                ]
+                medians = ", ".join(f"{statistics.median(some):.0f}" for some in values)
+                print(f"  {name:<18} {which}: {shown[0]:<23} {shown[1]:<23} {medians} us")
 
 
 if __name__ == "__main__":

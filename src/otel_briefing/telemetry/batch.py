@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from otel_briefing.telemetry.account import Account
 
 MAX_SEVERITY = 24
-REST_S = 0.25  # between exports of what an exporter keeps: many urgent records leave together
+REST_S = 0.5  # between exports of what an exporter keeps: many urgent records leave together
 CHILD_FLUSH_MS = 5_000  # how long a `multiprocessing` child may take at its end
 _NO_CONTEXT = Context()
 _new = object.__new__

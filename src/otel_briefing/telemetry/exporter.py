@@ -51,7 +51,7 @@ class SpoolingLogExporter(KeepingExporter):
     directory; `fsync_ms` is how long a record may take until it is safe from a power cut (0: each
     write waits for the medium, which is the spool's own setting; -1: never), and configured where
     the spool is. `export` returns
-    SUCCESS for what is delivered or kept, within a tenth of a second where the disk works, and
+    SUCCESS for what is delivered or kept, within a quarter of a second where the disk works, and
     never raises. `shutdown` delivers what it can, in at most 5 s. Safe from any thread and after a
     fork: the child begins with nothing.
 
