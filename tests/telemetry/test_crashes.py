@@ -464,6 +464,35 @@ def test_a_handler_that_was_there_stays(before):
     assert "False True\n" == run(program)[1].stdout
 
 
+RAISING = """
+import signal
+signal.signal(signal.SIGTERM, lambda *_: 0)
+def flush(timeout_s):
+    os.write(told, f"flush {timeout_s} {hooks.ending().signal}\\n".encode())
+hooks.install_sigterm(flush)
+signal.signal(signal.SIGTERM, signal.{handler})
+signal.raise_signal({number})
+os.write(told, b"goes on\\n")
+os._exit(5)
+"""
+
+
+@pytest.mark.parametrize(
+    ("handler", "number", "said", "status"),
+    [
+        ("SIG_DFL", "signal.SIGTERM", ["flush 2.0 SIGTERM"], -signal.SIGTERM),
+        ("SIG_IGN", "signal.SIGTERM", ["goes on"], 5),
+        ("SIG_DFL", "signal.SIGCHLD", ["goes on"], 5),
+        ("SIG_DFL", "int(signal.SIGHUP)", ["flush 2.0 SIGHUP"], -signal.SIGHUP),
+    ],
+)
+def test_who_raises_the_signal_that_ends_him_is_flushed_before(handler, number, said, status):
+    """As uvicorn does in gunicorn's workers, where SIGTERM was not ours to handle."""
+    told, done = run(RAISING.replace("{handler}", handler).replace("{number}", number))
+    assert said == told
+    assert status == done.returncode
+
+
 def test_only_the_main_thread_installs():
     """Off the main thread, where a handler cannot be set, nothing happens."""
     found = []

@@ -151,6 +151,58 @@ def test_urgent_records_that_follow_soon_leave_together(endpoint, tmp_path, monk
     assert len(taken) == 4
 
 
+@pytest.mark.parametrize(
+    "body",
+    ["plain", "long " * 10_000, {"nested": (1, {"deep": b"\x00"})}, ("mixed", 1, None), None],
+    ids=["plain", "long", "nested", "mixed", "none"],
+)
+def test_whatever_a_record_holds_it_arrives_as_it_was(endpoint, tmp_path, body):
+    """Encoded in its log call, or later where that would take long, or by the stock encoder."""
+    attributes = {"list": ["a", "b"], "number": 1.5, "nothing": None}
+    with exporting(endpoint, tmp_path / "spool") as (logger, processor):
+        taken = note_requests(endpoint)
+        logger.emit(body=body, severity_number=WARN, attributes=attributes)
+        assert processor.force_flush(LONG_S * 1000)
+    (found,) = [record.log_record for data in taken for record in read_records(data)]
+    assert found.body == body
+    assert found.severity_number is WARN
+    assert dict(found.attributes)["number"] == 1.5
+
+
+def test_what_gives_way_is_counted_by_its_severity(endpoint, tmp_path, monkeypatch):
+    """Whatever shape it waits in."""
+    monkeypatch.setattr(exporter, "STORM_PER_S", 0)  # nothing is written through
+    gate = threading.Event()
+
+    class Stalled(SpoolingLogExporter):
+        def export(self, entries):
+            gate.wait(LONG_S)
+            return super().export(entries)
+
+    processor = PriorityBatchLogRecordProcessor(
+        Stalled(official(endpoint), Spool(tmp_path / "spool")),
+        schedule_delay_millis=20,
+        max_queue_size=4,
+        max_export_batch_size=2,
+    )
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(processor)
+    logger = provider.get_logger("test")
+    say(logger, *("x" * 20_000 for _ in range(30)), severity=INFO)
+    say(logger, *map(str, range(30)), severity=WARN)
+    say(logger, *map(str, range(30)), severity=ERROR)
+    gate.set()
+    provider.shutdown()
+    dropped, account = processor.dropped, processor.account()
+    assert set(dropped) == {INFO.value, WARN.value, ERROR.value}
+    assert account.dropped == {
+        "no room in memory": {level.name: dropped[level.value] for level in (ERROR, WARN, INFO)}
+    }
+    came, gone = sums(account)
+    assert came == gone == 90
+    assert len(endpoint.bodies()) == 90 - sum(dropped.values())
+
+
 def test_an_outage_loses_nothing(endpoint, tmp_path):
     """Down, up again: all arrives, and meanwhile all is on disk."""
     with exporting(endpoint, tmp_path / "spool") as (logger, processor):

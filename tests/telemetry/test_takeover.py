@@ -2,9 +2,9 @@
 """The stock batch processor's place: taken around OTLP exporters, given back, nothing lost."""
 
 import pytest
-from opentelemetry._logs import LogRecord
+from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
-from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
 from opentelemetry.sdk._logs.export import (
     BatchLogRecordProcessor,
     ConsoleLogRecordExporter,
@@ -12,9 +12,11 @@ from opentelemetry.sdk._logs.export import (
     SimpleLogRecordProcessor,
 )
 
-from otel_briefing import PriorityBatchLogRecordProcessor
+from endpoint import Endpoint
+from otel_briefing import PriorityBatchLogRecordProcessor, SpoolingLogExporter
 from otel_briefing.telemetry import attach
 from otel_briefing.telemetry.providers import describe, processors_of
+from otel_briefing.telemetry.spool import Spool
 
 NEVER_MS = 3_600_000
 
@@ -53,19 +55,19 @@ def kinds(provider):
 
 
 def test_the_place_is_taken_and_given_back_with_all_that_waits(provider, exported):
-    """Same exporter, same settings, same position; records that waited go along both ways."""
+    """Same exporter, same settings, behind the others; records that waited go along both ways."""
     exporter = OTLPLogExporter()
     provider.add_log_record_processor(stock(exporter))
     provider.add_log_record_processor(SimpleLogRecordProcessor(OTLPLogExporter()))
     emit(provider, "before")
     attach.attach_batch_processor(provider)
-    assert kinds(provider) == [PriorityBatchLogRecordProcessor, SimpleLogRecordProcessor]
-    ours = processors_of("logs", provider)[0]._batch_processor
+    assert kinds(provider) == [SimpleLogRecordProcessor, PriorityBatchLogRecordProcessor]
+    ours = processors_of("logs", provider)[1]._batch_processor
     assert (ours._exporter, ours._schedule_delay_millis) == (exporter, NEVER_MS)
     assert "in the place of the stock batch processor → OTLP" in describe("logs", provider)
     emit(provider, "meanwhile")
     attach.release_providers()
-    assert kinds(provider) == [BatchLogRecordProcessor, SimpleLogRecordProcessor]
+    assert kinds(provider) == [SimpleLogRecordProcessor, BatchLogRecordProcessor]
     emit(provider, "after")
     assert provider.force_flush()
     assert exported == ["before", "meanwhile", "after"] * 2 or sorted(exported) == sorted(
@@ -81,6 +83,53 @@ def test_a_processor_that_is_added_later_is_replaced_too(provider, exported):
     emit(provider, "x")
     assert provider.force_flush()
     assert exported == ["x"]
+
+
+class Redacting(LogRecordProcessor):
+    """A program's own: it adds to every record, and takes from it."""
+
+    def on_emit(self, log_record):
+        log_record.log_record.body = log_record.log_record.body.replace("4711", "****")
+        log_record.log_record.attributes["tenant"] = "north"
+
+    def shutdown(self):
+        pass
+
+    def force_flush(self, _timeout_millis=30000):
+        return True
+
+
+@pytest.mark.parametrize("when", ["before us", "after us"])
+def test_what_other_processors_change_is_changed_wherever_they_stand(provider, tmp_path, when):
+    """Also of a record that is written to disk before its call returns.
+
+    A program that is instrumented from outside adds its processors behind the stock one, whose
+    worker comes late enough to see what they change.
+    """
+
+    def spooling(exporter):
+        return SpoolingLogExporter(exporter, Spool(tmp_path / "spool"))
+
+    with Endpoint("http") as endpoint:
+        provider.add_log_record_processor(stock(OTLPLogExporter(endpoint.url)))
+        if when == "before us":
+            provider.add_log_record_processor(Redacting())
+        attach.attach_batch_processor(provider, spooling)
+        if when == "after us":
+            provider.add_log_record_processor(Redacting())
+        endpoint.stop()
+        for severity in (SeverityNumber.INFO, SeverityNumber.ERROR):
+            record = LogRecord(body="card 4711", severity_number=severity, attributes={})
+            provider.get_logger("app").emit(record)
+        assert not provider.force_flush(1_000)
+        written = b"".join(path.read_bytes() for path in tmp_path.rglob("*.seg1"))
+        assert b"4711" not in written
+        endpoint.start()
+        assert provider.force_flush(30_000)
+        found = endpoint.records
+    assert [(record.body, record.attributes) for record in found] == [
+        ("card ****", {"tenant": "north"})
+    ] * 2
 
 
 class Vendors(BatchLogRecordProcessor):

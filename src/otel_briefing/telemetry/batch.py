@@ -31,6 +31,7 @@ from otel_briefing.telemetry import child_exit, guard
 from otel_briefing.telemetry.batch_metrics import BatchMetrics, sdk_metrics
 from otel_briefing.telemetry.keeping import TAKEN_OVER, KeepingExporter
 from otel_briefing.telemetry.lanes import HIGHEST, Lanes
+from otel_briefing.telemetry.parcel import Item
 from otel_briefing.telemetry.priority import URGENT, priority_of_record, severity_of
 from otel_briefing.telemetry.seen_counter import SeenCounter
 from otel_briefing.telemetry.wakeup import Wakeup
@@ -53,6 +54,7 @@ _new = object.__new__
 class PriorityBatchLogRecordProcessor(BatchLogRecordProcessor):
     """Batch records for `exporter`, the urgent ones first. Takes the stock processor's place.
 
+    Add it behind the processors that change records: what they do to one later may not leave.
     A record's priority is 1 to 5, by its severity or its attribute `briefing.priority`. 4 and 5
     leave at once, the others by the schedule or when a batch is full; where the exporter keeps the
     urgent ones, those that follow within `REST_S` leave together. At most `max_queue_size`
@@ -257,10 +259,15 @@ class LaneWorker:
         if self._shutdown:
             self._on_dropped(data, "already_shutdown")
             return
-        kept = self.keeper.keep(data, priority) if priority >= URGENT and self.keeper else None
-        if kept is TAKEN_OVER:
-            self._metrics.taken_over()
-            return
+        kept, keeper = None, self.keeper
+        if keeper is not None:
+            if priority >= URGENT:
+                kept = keeper.keep(data, priority)
+                if kept is TAKEN_OVER:
+                    self._metrics.taken_over()
+                    return
+            if kept is None:
+                kept = keeper.prepare(data, priority)
         if kept is None and isinstance(data, ReadWriteLogRecord):
             kept = readable(data)
         waiting = self._lanes.put(kept or data, priority)
@@ -312,13 +319,18 @@ class LaneWorker:
             end()
 
     def hand_over(self, timeout_s: float) -> list[Any]:
-        """End the thread without ending the exporter; return what waits, oldest first."""
+        """End the thread without ending the exporter; return the records that wait, oldest first.
+
+        None where they have the shape of an exporter that keeps: it gets them now.
+        """
         self._shutdown_timeout_exceeded = self._shutdown = True
         self._wakeup.wake()
         self._worker_thread.join(timeout_s)
-        waiting = self._lanes.take(self._max_queue_size)
-        keeper = self.keeper
-        return [data for data in waiting if keeper is None or not keeper.let_go(data)]
+        if self.keeper is None:
+            return self._lanes.take(self._max_queue_size)
+        while batch := self._lanes.take(self._max_export_batch_size):
+            self._export(batch)
+        return []
 
     # The worker's thread.
 
@@ -427,8 +439,11 @@ class LaneWorker:
     def _on_dropped(self, data: Any, why: str = "queue_full") -> None:
         if self.keeper is not None and self.keeper.let_go(data):
             return
-        severity = severity_of(data.log_record.severity_number)
-        priority = priority_of_record(data.log_record)
+        if isinstance(data, Item):
+            severity, priority = data.severity, data.priority
+        else:
+            severity = severity_of(data.log_record.severity_number)
+            priority = priority_of_record(data.log_record)
         with self._counting:
             self.dropped[severity] += 1
             self.gave_way[priority] += 1

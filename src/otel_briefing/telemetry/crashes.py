@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
 import threading
 from contextlib import suppress
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_briefing.language import phrase
 from otel_briefing.telemetry import guard
-from otel_briefing.telemetry.sigterm import Sigterm, install_sigterm
+from otel_briefing.telemetry.sigterm import Sigterm, flush_in_time, install_sigterm, is_deadly
 from otel_briefing.telemetry.stacks import failure_token, raw_site, type_name
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class CrashHooks:
         self._last_value_before: int = 0
         self._asyncio_done = False
         self._sigterm: Sigterm | None = None
+        self._flush: Callable[[float], None] | None = None
 
     def install(self) -> None:
         """Put our hooks before those that are there."""
@@ -97,6 +99,7 @@ class CrashHooks:
             (threading, "excepthook", self._thread_hook),
             (sys, "unraisablehook", self._unraisable_hook),
             (sys, "exit", self._exit_hook),
+            (signal, "raise_signal", self._raise_hook),
         ):
             self._wrap(holder, name, make)
         self.tick()
@@ -115,8 +118,10 @@ class CrashHooks:
         """Call `flush` with a timeout in seconds before the process dies of SIGTERM.
 
         It runs on a thread of ours, after the end was marked. False where the signal is not ours
-        to handle, see `sigterm`.
+        to handle, see `sigterm`. There, too, `flush` is called when the program ends itself with
+        `signal.raise_signal`, as uvicorn does in gunicorn's workers after its own handler.
         """
+        self._flush = flush
 
         def mark_and_flush(timeout_s: float) -> None:
             self.mark_signal("SIGTERM")
@@ -241,6 +246,18 @@ class CrashHooks:
                 raise
 
         return exit
+
+    def _raise_hook(self, previous: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(previous)
+        def raise_signal(*args: Any) -> Any:
+            if self._active and self._flush is not None and len(args) == 1:
+                with guard.guarded("crashes.raise_signal"):
+                    if is_deadly(args[0]):
+                        self.mark_signal(signal.Signals(args[0]).name)
+                        flush_in_time(self._flush)
+            return previous(*args)
+
+        return raise_signal
 
     # -- What they report --------------------------------------------------------------------------
 

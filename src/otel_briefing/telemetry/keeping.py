@@ -39,6 +39,13 @@ class KeepingExporter(LogRecordExporter):
         """
 
     @abstractmethod
+    def prepare(self, record: ReadWriteLogRecord, priority: int) -> Any:
+        """Return what is to be exported in a record's place, None for the record itself.
+
+        On the thread of its log call; never raises, never waits.
+        """
+
+    @abstractmethod
     def let_go(self, entry: Any) -> bool:
         """Tell whether what will not be exported, a record or one's place, is kept: not lost."""
 

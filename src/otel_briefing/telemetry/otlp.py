@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from otel_briefing.telemetry.otlp_record import encode_record, encode_size, remember
+from otel_briefing.telemetry.otlp_record import encode_plain, encode_record, encode_size, remember
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-__all__ = ["Origin", "encode_batch", "encode_origin", "encode_record", "join_request"]
+__all__ = [
+    "Origin",
+    "encode_batch",
+    "encode_origin",
+    "encode_plain",
+    "encode_record",
+    "join_request",
+]
 
 _origins: dict[tuple[int, int], tuple[Origin, Any, Any]] = {}
 _known: dict[int, _Key] = {}

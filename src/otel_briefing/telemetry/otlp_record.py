@@ -41,7 +41,7 @@ def encode_record(record: ReadableLogRecord | ReadWriteLogRecord) -> bytes:
     Never raises. Safe for any thread; takes no lock.
     """
     try:
-        return _encode(record)
+        return encode_plain(record)
     except Exception:  # noqa: BLE001  # a type, a size or a text that is not for this file
         from otel_briefing.telemetry import otlp_stock  # noqa: PLC0415  # protobuf, if ever
 
@@ -86,7 +86,8 @@ def remember(cache: dict[Any, Any], key: Any, value: Any) -> None:
     cache[key] = value
 
 
-def _encode(readable: ReadableLogRecord | ReadWriteLogRecord) -> bytes:
+def encode_plain(readable: ReadableLogRecord | ReadWriteLogRecord) -> bytes:
+    """Do what `encode_record` does; raise some exception for what is not for this file."""
     record = readable.log_record
     parts = []
     if record.timestamp:

@@ -24,15 +24,26 @@ _origins: dict[bytes, Origin] = {}
 
 
 class Item:
-    """One encoded record; `seq` is its number in the spool, None while it is not there."""
+    """One encoded record; `seq` is its number in the spool, None while it is not there.
 
-    __slots__ = ("data", "origin", "priority", "seq")
+    `severity` is its severity number where that is known, 0 elsewhere.
+    """
 
-    def __init__(self, priority: int, origin: Origin, data: bytes, seq: int | None = None) -> None:
+    __slots__ = ("data", "origin", "priority", "seq", "severity")
+
+    def __init__(
+        self,
+        priority: int,
+        origin: Origin,
+        data: bytes,
+        seq: int | None = None,
+        severity: int = 0,
+    ) -> None:
         self.priority = priority
         self.origin = origin
         self.data = data
         self.seq = seq
+        self.severity = severity
 
 
 class Parcel:

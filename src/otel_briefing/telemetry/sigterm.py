@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FLUSH_TIMEOUT_S = 2.0
 GRACE_S = 0.1  # beyond the flush's own timeout, for one that keeps to it
 
+_ENDS = tuple(getattr(signal, name, None) for name in ("SIGTERM", "SIGINT", "SIGHUP"))
 _live: weakref.WeakSet[Sigterm] = weakref.WeakSet()
 _fork_hook_set = False
 
@@ -71,14 +72,24 @@ class Sigterm:
         self._wake.acquire()
         if self._ended:
             return
-        # On a thread of its own, so that a flush that hangs cannot keep the process alive.
-        flusher = OwnThread(lambda: self._flush(FLUSH_TIMEOUT_S))
-        try:
-            flusher.start()
-            flusher.join(FLUSH_TIMEOUT_S + GRACE_S)
-        except RuntimeError:
-            guard.swallowed.add("sigterm.thread")
+        flush_in_time(self._flush)
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def flush_in_time(flush: Callable[[float], None]) -> None:
+    """Call `flush` with its timeout in seconds; come back soon after that in any case."""
+    # On a thread of its own, so that a flush that hangs cannot keep the process alive.
+    flusher = OwnThread(lambda: flush(FLUSH_TIMEOUT_S))
+    try:
+        flusher.start()
+        flusher.join(FLUSH_TIMEOUT_S + GRACE_S)
+    except RuntimeError:
+        guard.swallowed.add("sigterm.thread")
+
+
+def is_deadly(number: Any) -> bool:
+    """Tell whether a signal that one sends oneself ends the process by its default action."""
+    return number in _ENDS and signal.getsignal(number) == signal.SIG_DFL
 
 
 def install_sigterm(flush: Callable[[float], None]) -> Sigterm | None:

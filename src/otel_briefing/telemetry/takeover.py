@@ -32,6 +32,7 @@ def take_over(provider: Any, wrap: Callable[[Any], Any]) -> None:
         return _ours_for(stock, wrap)
 
     _replace_all(provider, _is_stock, ours_for)
+    _put_last(provider)
     if "add_log_record_processor" not in vars(provider):
         add = provider.add_log_record_processor
 
@@ -39,6 +40,7 @@ def take_over(provider: Any, wrap: Callable[[Any], Any]) -> None:
             add(processor)
             with guard.guarded(__name__):
                 _replace_all(provider, _is_stock, ours_for)
+                _put_last(provider)
 
         provider.add_log_record_processor = add_log_record_processor
 
@@ -68,6 +70,17 @@ def _replace_all(
             here = getattr(multi, name)
             setattr(multi, name, tuple(new if found is old else found for found in here))
         end_old()
+
+
+def _put_last(provider: Any) -> None:
+    """Let ours see a record when the others have changed it: they write it down at once.
+
+    The stock processor hands on what the others change until its worker comes to the record.
+    """
+    multi, name = multi_processor("logs", provider)
+    if any(map(_took_a_place, getattr(multi, name, ()))):
+        with multi._lock:
+            setattr(multi, name, tuple(sorted(getattr(multi, name), key=_took_a_place)))
 
 
 def _is_stock(processor: Any) -> bool:
