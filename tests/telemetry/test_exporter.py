@@ -23,14 +23,15 @@ from opentelemetry.sdk.resources import Resource
 import endpoint as receiver
 from endpoint import Endpoint
 from otel_briefing.exceptions import BriefingError
-from otel_briefing.telemetry import batch, courier, exporter
+from otel_briefing.telemetry import batch, courier, exporter, guard
 from otel_briefing.telemetry.batch import PriorityBatchLogRecordProcessor
 from otel_briefing.telemetry.exporter import SpoolingLogExporter
-from otel_briefing.telemetry.otlp import Origin, join_request
+from otel_briefing.telemetry.otlp import Origin, encode_plain, join_request
 from otel_briefing.telemetry.otlp_read import read_records
-from otel_briefing.telemetry.parcel import Item, chunks
+from otel_briefing.telemetry.parcel import Item, chunks, to_context
 from otel_briefing.telemetry.spool import Spool
 from otel_briefing.telemetry.spool_disk import Disk
+from otel_briefing.telemetry.spool_segment import MAX_SEGMENT_BYTES
 from otel_briefing.telemetry.suspicion import REPLAY_ITEMS
 
 INFO, WARN, ERROR = SeverityNumber.INFO, SeverityNumber.WARN, SeverityNumber.ERROR
@@ -201,6 +202,68 @@ def test_what_gives_way_is_counted_by_its_severity(endpoint, tmp_path, monkeypat
     came, gone = sums(account)
     assert came == gone == 90
     assert len(endpoint.bodies()) == 90 - sum(dropped.values())
+
+
+def test_a_reading_that_yields_nothing_sends_nothing(endpoint, tmp_path):
+    """The disk fails once; then what waits goes out, and nobody was asked for nothing."""
+
+    class Unreadable(Disk):
+        failing = True
+
+        def read_file(self, path, start, limit):
+            if self.failing and limit < MAX_SEGMENT_BYTES:  # not when it is counted
+                self.failing = False
+                raise OSError(errno.EIO, "no")
+            return super().read_file(path, start, limit)
+
+    origin = Origin(b"", b"")
+    before = Spool(tmp_path / "spool")
+    for number in range(3):
+        before.append(4, encode_plain(_readable(str(number))), to_context(origin))
+    before.close()
+    disk = Unreadable()
+    taken = note_requests(endpoint)
+    with exporting(endpoint, tmp_path / "spool", disk=disk):
+        wait_until(lambda: sorted(endpoint.bodies()) == ["0", "1", "2"])
+    assert not disk.failing
+    assert all(taken)
+    assert not guard.swallowed.total
+
+
+class Interrupting(Disk):
+    """Something of the program's runs amid an append, on its thread: a signal handler."""
+
+    handler = None
+
+    def write(self, fd, data):
+        handler, self.handler = self.handler, None
+        if handler is not None:
+            handler()
+        return super().write(fd, data)
+
+
+def test_a_handler_that_flushes_amid_an_append_does_not_wait_for_himself(endpoint, tmp_path):
+    """The answer is no, at once; the append goes on."""
+    disk = Interrupting()
+    with exporting(endpoint, tmp_path / "spool", disk=disk) as (logger, processor):
+        answers = []
+        disk.handler = lambda: answers.extend(
+            [processor.force_flush(), processor._batch_processor.keeper.force_flush()]
+        )
+        say(logger, "interrupted", severity=ERROR)
+        assert answers == [False, False]
+        assert processor.force_flush(LONG_S * 1000)
+    assert endpoint.bodies() == ["interrupted"]
+
+
+def test_a_handler_that_ends_amid_an_append_does_not_wait_for_himself(endpoint, tmp_path):
+    """The end comes when he has returned."""
+    disk = Interrupting()
+    with exporting(endpoint, tmp_path / "spool", disk=disk) as (logger, processor):
+        say(logger, "calm")
+        disk.handler = lambda: processor._batch_processor.shutdown(3_600_000)
+        say(logger, "interrupted", severity=ERROR)
+        wait_until(lambda: sorted(endpoint.bodies()) == ["calm", "interrupted"])
 
 
 def test_an_outage_loses_nothing(endpoint, tmp_path):
@@ -698,6 +761,7 @@ def test_requests_stay_below_the_limit():
     """Cut in order; what is too large by itself goes alone."""
     origin = Origin(b"r" * 100, b"s" * 50)
     items = [Item(2, origin, b"x" * size) for size in (100, 300, 400, 2_000, 10, 10)]
+    assert list(chunks([], 900)) == []
     cut = list(chunks(items, 900))
     assert [[len(item.data) for item in chunk] for chunk in cut] == [
         [100, 300],

@@ -576,6 +576,29 @@ def test_a_vanished_directory_is_made_anew(tmp_path):
     assert b"after" in segments(tmp_path)[0].read_bytes()
 
 
+@pytest.mark.parametrize("many", [False, True], ids=["one by one", "together"])
+@pytest.mark.parametrize("change", [lambda _: b"", lambda data: data + b"x" * 50])
+def test_what_comes_after_somebody_has_changed_a_file_is_kept(tmp_path, change, many):
+    """One that was truncated, or written to, is not written to any more."""
+    spool = make(tmp_path)
+    fill(spool, 5)
+    (segment,) = segments(tmp_path)
+    changed = change(segment.read_bytes())
+    with segment.open("r+b") as file:
+        file.truncate(0)
+        file.write(changed)
+    fill(spool, 2)
+    if many:
+        assert None not in spool.append_many(3, [(b"late %d" % n, CONTEXT) for n in range(3)])
+    else:
+        for n in range(3):
+            assert spool.append(3, b"late %d" % n, CONTEXT) is not None
+    found = drain(spool)
+    assert {b"late 0", b"late 1", b"late 2"} <= set(found)
+    pending = spool.pending().items[3] + spool.counts.corrupt[3]
+    assert pending == spool.counts.appended[3] == 10
+
+
 def test_a_directory_that_vanishes_while_nothing_is_appended_is_noticed(tmp_path):
     """By housekeeping, and by reading."""
     spool = make(tmp_path)

@@ -19,6 +19,7 @@ from otel_briefing.telemetry.providers import (
     Signal,
     analyses,
     current_provider,
+    is_tail,
     kind_of,
     multi_processor,
     processors_of,
@@ -74,7 +75,8 @@ def _attach(signal: Signal, provider: Any, method: str, make: Callable[[], Any])
         return False
     with _lock:
         # A user may have put a processor of ours in by hand: that one counts.
-        if provider not in _adopted and not any(map(analyses, processors_of(signal, provider))):
+        present = [p for p in processors_of(signal, provider) if analyses(p) and not is_tail(p)]
+        if provider not in _adopted and not present:
             getattr(provider, method)(make())
         _adopted.add(provider)
     return True

@@ -29,11 +29,14 @@ from opentelemetry.sdk.resources import Resource
 from otel_briefing.arguments import check_above, check_count, check_millis, check_offers
 from otel_briefing.telemetry import child_exit, guard
 from otel_briefing.telemetry.batch_metrics import BatchMetrics, sdk_metrics
+from otel_briefing.telemetry.held import STALE_S, Held
 from otel_briefing.telemetry.keeping import TAKEN_OVER, KeepingExporter
 from otel_briefing.telemetry.lanes import HIGHEST, Lanes
+from otel_briefing.telemetry.otlp import join_request
 from otel_briefing.telemetry.parcel import Item
 from otel_briefing.telemetry.priority import URGENT, priority_of_record, severity_of
 from otel_briefing.telemetry.seen_counter import SeenCounter
+from otel_briefing.telemetry.threads import OwnThread
 from otel_briefing.telemetry.wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -133,7 +136,11 @@ class PriorityBatchLogRecordProcessor(BatchLogRecordProcessor):
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         """Append a record to its lane."""
         try:
-            self._batch_processor.emit(log_record)
+            worker: LaneWorker = self._batch_processor
+            if worker.held is None:
+                worker.emit(log_record)
+            else:
+                worker.held.take(log_record)
         except Exception:  # noqa: BLE001  # an exception here reaches the app's log call
             guard.swallow(__name__)
 
@@ -212,6 +219,8 @@ class LaneWorker:
         self._metrics = metrics
         self._shutdown = False
         self._shutdown_timeout_exceeded = False
+        self.held: Held | None = None  # where other processors stand behind this one
+        self._successor: Callable[[Any], None] | None = None
         self.keeper = exporter if isinstance(exporter, KeepingExporter) else None
         if self.keeper is not None:
             self.keeper.insists = True
@@ -225,6 +234,8 @@ class LaneWorker:
 
     def _begin(self) -> None:
         self._pid = os.getpid()
+        if self.held is not None:
+            self.held.forget()
         self.emitted = SeenCounter(HIGHEST + 1)  # by priority
         self.gave_way = [0] * (HIGHEST + 1)  # by priority; what the spool has is not lost
         # All that there are, at once: a missing key runs code that a signal handler may interrupt.
@@ -257,7 +268,7 @@ class LaneWorker:
         priority = priority_of_record(data.log_record)
         self.emitted.add(priority)
         if self._shutdown:
-            self._on_dropped(data, "already_shutdown")
+            self._hand_on(data)
             return
         kept, keeper = None, self.keeper
         if keeper is not None:
@@ -278,7 +289,13 @@ class LaneWorker:
             self._give_up_rest()
 
     def force_flush(self, timeout_millis: float | None = None) -> bool:
-        """Export what waits now; false when time ran out, a batch failed or a record was lost."""
+        """Export what waits now; false when time ran out, a batch failed or a record was lost.
+
+        Also false, at once, where it interrupts the very work that it would wait for.
+        """
+        self._finish_held()
+        if self.keeper is not None and self.keeper.is_interrupted():
+            return False
         if self._shutdown or threading.current_thread() is self._worker_thread:
             return False
         wait_s = None if timeout_millis is None else check_millis("timeout_millis", timeout_millis)
@@ -298,11 +315,18 @@ class LaneWorker:
         return out and flush.lost == self._lost
 
     def shutdown(self, timeout_millis: float = 30_000) -> None:
-        """Export what waits, end the thread and the exporter, within `timeout_millis`."""
+        """Export what waits, end the thread and the exporter, within `timeout_millis`.
+
+        Where it interrupts the very work that it would wait for, another thread does it later.
+        """
         if self._shutdown:
             return
         timeout_s = check_millis("timeout_millis", timeout_millis)
+        if self.keeper is not None and self.keeper.is_interrupted():
+            OwnThread(lambda: self.shutdown(timeout_millis)).start()
+            return
         deadline = time.monotonic() + timeout_s
+        self._finish_held()
         self._shutdown = True
         if self.keeper is not None:
             self.keeper.prepare_end()
@@ -318,19 +342,18 @@ class LaneWorker:
         else:
             end()
 
-    def hand_over(self, timeout_s: float) -> list[Any]:
-        """End the thread without ending the exporter; return the records that wait, oldest first.
+    def hand_over(self, timeout_s: float, successor: Callable[[Any], None]) -> None:
+        """End the thread without ending the exporter; what waits, and what comes, goes on.
 
-        None where they have the shape of an exporter that keeps: it gets them now.
+        To `successor`, the oldest first; from the spool, what is there.
         """
+        self._finish_held()
+        self._successor = successor
         self._shutdown_timeout_exceeded = self._shutdown = True
         self._wakeup.wake()
         self._worker_thread.join(timeout_s)
-        if self.keeper is None:
-            return self._lanes.take(self._max_queue_size)
-        while batch := self._lanes.take(self._max_export_batch_size):
-            self._export(batch)
-        return []
+        self._ended = True
+        self._give_up_rest()
 
     # The worker's thread.
 
@@ -338,6 +361,8 @@ class LaneWorker:
         """Export until shut down, then the rest."""
         pid, rested_s = os.getpid(), 0.0
         while not self._shutdown:
+            if self.held is not None:
+                self.held.finish_all(older_than_s=STALE_S)
             woken = self._wakeup.wait(self._is_due, self._schedule_delay - rested_s)
             if os.getpid() != pid:
                 threading.Event().wait()  # for ever: what goes on in a forked child is a greenlet
@@ -430,11 +455,27 @@ class LaneWorker:
         behind = self.keeper.lost if self.keeper is not None else 0
         return self.failures + self.dropped.total() + behind
 
+    def _finish_held(self) -> None:
+        if self.held is not None:
+            self.held.finish_all()
+
     def _give_up_rest(self) -> None:
-        """Count what is left when the thread has ended, or is never to come back."""
+        """Hand on what is left when the thread has ended, or is never to come back; or count it."""
         with self._counting:
             for data in self._lanes.take(self._max_queue_size + 1):
-                self._on_dropped(data, "already_shutdown")
+                self._hand_on(data)
+
+    def _hand_on(self, data: Any) -> None:
+        if self._successor is None:
+            self._on_dropped(data, "already_shutdown")
+        elif isinstance(data, Item):
+            if self.keeper is None or not self.keeper.let_go(data):
+                from otel_briefing.telemetry.otlp_read import read_records  # noqa: PLC0415
+
+                for record in read_records(join_request([(data.origin, data.data)])):
+                    self._successor(record)
+        else:
+            self._successor(data)
 
     def _on_dropped(self, data: Any, why: str = "queue_full") -> None:
         if self.keeper is not None and self.keeper.let_go(data):

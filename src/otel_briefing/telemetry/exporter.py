@@ -156,6 +156,10 @@ class SpoolingLogExporter(KeepingExporter):
         self._spool.release([entry.seq])
         return True
 
+    def is_interrupted(self) -> bool:
+        """Tell whether the caller interrupts an append to the spool, on its thread."""
+        return self._spool.is_interrupted()
+
     # Whoever batches.
 
     def export(self, batch: Sequence[ReadableLogRecord | Item]) -> LogRecordExportResult:
@@ -263,9 +267,8 @@ class SpoolingLogExporter(KeepingExporter):
 
         False as soon as the receiver does not take it: then it waits on disk.
         """
-        return not self._closed and self._courier.flush(
-            check_millis("timeout_millis", timeout_millis)
-        )
+        timeout_s = check_millis("timeout_millis", timeout_millis)
+        return not self._closed and not self.is_interrupted() and self._courier.flush(timeout_s)
 
     def shutdown(self, timeout_millis: float = 30_000) -> None:
         """Deliver what can be, leave the rest on disk, and end the exporter."""
@@ -277,6 +280,8 @@ class SpoolingLogExporter(KeepingExporter):
         """End, but leave the exporter to its owner."""
         if not self._closing:
             timeout_s = check_millis("timeout_millis", timeout_millis)
+            if self.is_interrupted():
+                timeout_s = 0.0
             self._closing = True
             self._ends_at = min(self._ends_at, time.monotonic() + LAST_TRY_S)
             self._courier.stop(min(EXIT_S, timeout_s))

@@ -49,6 +49,13 @@ class KeepingExporter(LogRecordExporter):
     def let_go(self, entry: Any) -> bool:
         """Tell whether what will not be exported, a record or one's place, is kept: not lost."""
 
+    @abstractmethod
+    def is_interrupted(self) -> bool:
+        """Tell whether the caller, a signal handler, interrupts the work of this on its thread.
+
+        Whoever waited for it would wait for himself.
+        """
+
     @property
     @abstractmethod
     def lost(self) -> int:

@@ -93,8 +93,8 @@ def to_origin(context: bytes) -> Origin:
 
 
 def chunks(items: list[Item], max_bytes: int) -> Iterator[list[Item]]:
-    """Cut items into requests of at most `max_bytes`, or of one item."""
-    if _size(items) <= max_bytes:
+    """Cut items into requests of at most `max_bytes`, or of one item; none without items."""
+    if items and _size(items) <= max_bytes:
         yield items
         return
     chunk: list[Item] = []

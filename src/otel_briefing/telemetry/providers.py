@@ -134,6 +134,11 @@ def is_ours(thing: Any) -> bool:
     return type(thing).__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
+def is_tail(processor: Any) -> bool:
+    """Tell whether it only says when the program's processors are through, see `held`."""
+    return bool(getattr(processor, "says_when_through", False))
+
+
 def analyses(processor: Any) -> bool:
     """Tell our processors for analysis from those that export."""
     return is_ours(processor) and _exporter(processor) is None

@@ -113,6 +113,13 @@ class Spool:
             finally:
                 self._inside = False
 
+    def is_interrupted(self) -> bool:
+        """Tell whether the caller, a signal handler, interrupts a quick thing on its own thread.
+
+        Until he returns, nobody else can do one.
+        """
+        return bool(self._lock._is_owned())
+
     def limit(self, *, cap_bytes: int, max_age_s: float, sync_each_append: bool) -> None:
         """Change the bounds; the next `tend` sees to what is above them."""
         settings = self._settings

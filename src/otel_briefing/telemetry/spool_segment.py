@@ -104,13 +104,24 @@ class Segment:
             return False
         return found.st_ino == self._inode and found.st_nlink > 0
 
+    def is_whole(self, disk: Disk) -> bool:
+        """Tell whether it is there and holds what was written: no more, no less.
+
+        Somebody may have truncated it, or written to it.
+        """
+        try:
+            found = disk.stat_file(self._fd)
+        except OSError:
+            return False
+        return found.st_size == self.size and self.is_there(disk)
+
     def takes(self, disk: Disk, size: int, segment_bytes: int) -> bool:
         """Tell whether another entry may be written here."""
         return (
             (self.size + size <= segment_bytes or not self.size)
             and len(self.states) < MAX_ENTRIES
             and len(self._numbers) < MAX_CONTEXTS
-            and self.is_there(disk)
+            and self.is_whole(disk)
         )
 
     def append_known(  # noqa: PLR0917  # the path of a log call

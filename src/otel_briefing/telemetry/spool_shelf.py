@@ -150,7 +150,7 @@ class Shelf:
         self, priority: int, entries: list[tuple[bytes, bytes]], hold: bool
     ) -> list[int]:
         segment = self._open[priority]
-        if segment is None or self._retry_at or not segment.is_there(self._disk):
+        if segment is None or self._retry_at or not segment.is_whole(self._disk):
             return []
         sizes = [_OVERHEAD + len(payload) + len(context) for payload, context in entries]
         count = segment.room(sizes, self._segment_bytes)
@@ -385,7 +385,7 @@ class Shelf:
         for segment in self:
             if str(segment.name) not in names:
                 self.lose(segment, self._counts.evicted)
-            elif segment.is_open and not segment.is_there(self._disk):
+            elif segment.is_open and not segment.is_whole(self._disk):
                 self._seal(segment.priority)
 
     def close(self) -> None:

@@ -7,17 +7,20 @@ a subclass of it, or another exporter, is somebody's own and stays.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 
 from otel_briefing.telemetry import guard
 from otel_briefing.telemetry.batch import LaneWorker, PriorityBatchLogRecordProcessor
-from otel_briefing.telemetry.providers import is_ours, multi_processor
+from otel_briefing.telemetry.held import Held
+from otel_briefing.telemetry.providers import is_ours, is_tail, multi_processor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_lock = threading.RLock()  # whoever changes who stands where
 JOIN_S = 1.0  # a worker in the midst of an export ends by itself after it
 _OTLP = "opentelemetry.exporter.otlp."
 
@@ -31,16 +34,17 @@ def take_over(provider: Any, wrap: Callable[[Any], Any]) -> None:
     def ours_for(stock: Any) -> tuple[Any, Callable[[], None]]:
         return _ours_for(stock, wrap)
 
-    _replace_all(provider, _is_stock, ours_for)
-    _put_last(provider)
+    with _lock:
+        _replace_all(provider, _is_stock, ours_for)
+        _mind_followers(provider)
     if "add_log_record_processor" not in vars(provider):
         add = provider.add_log_record_processor
 
         def add_log_record_processor(processor: Any) -> None:
             add(processor)
-            with guard.guarded(__name__):
+            with guard.guarded(__name__), _lock:
                 _replace_all(provider, _is_stock, ours_for)
-                _put_last(provider)
+                _mind_followers(provider)
 
         provider.add_log_record_processor = add_log_record_processor
 
@@ -48,7 +52,13 @@ def take_over(provider: Any, wrap: Callable[[Any], Any]) -> None:
 def give_back(provider: Any) -> None:
     """Put stock processors where ours took their place."""
     vars(provider).pop("add_log_record_processor", None)
-    _replace_all(provider, _took_a_place, _stock_for)
+    with _lock:
+        _replace_all(provider, _took_a_place, _stock_for)
+        multi, name = multi_processor("logs", provider)
+        if multi is not None:
+            with multi._lock:
+                here = getattr(multi, name, ())
+                setattr(multi, name, tuple(found for found in here if not is_tail(found)))
 
 
 def batches_in(provider: Any) -> list[PriorityBatchLogRecordProcessor]:
@@ -72,15 +82,26 @@ def _replace_all(
         end_old()
 
 
-def _put_last(provider: Any) -> None:
-    """Let ours see a record when the others have changed it: they write it down at once.
+def _mind_followers(provider: Any) -> None:
+    """Let ours handle a record behind the processors of the program that stand behind it.
 
-    The stock processor hands on what the others change until its worker comes to the record.
+    Where all run at once, each time a second later: nobody says when the others are through.
     """
     multi, name = multi_processor("logs", provider)
-    if any(map(_took_a_place, getattr(multi, name, ()))):
-        with multi._lock:
-            setattr(multi, name, tuple(sorted(getattr(multi, name), key=_took_a_place)))
+    if multi is None:
+        return
+    at_once = type(multi).__name__.startswith("Concurrent")
+    with multi._lock:
+        here = [found for found in getattr(multi, name, ()) if not is_tail(found)]
+        tails = []
+        for place, ours in enumerate(here):
+            if _took_a_place(ours) and not all(map(is_ours, here if at_once else here[place:])):
+                worker: LaneWorker = ours._batch_processor
+                if worker.held is None:
+                    worker.held = Held(ours._batch_processor.emit)
+                if not at_once:
+                    tails.append(worker.held.tail)
+        setattr(multi, name, (*here, *tails))
 
 
 def _is_stock(processor: Any) -> bool:
@@ -126,8 +147,7 @@ def _stock_for(ours: PriorityBatchLogRecordProcessor) -> tuple[Any, Callable[[],
     def end_old() -> None:
         emit = stock._batch_processor.emit
         lanes.emit = emit  # type: ignore[method-assign]  # as above
-        for waiting in lanes.hand_over(JOIN_S):
-            emit(waiting)
+        lanes.hand_over(JOIN_S, emit)
         if lanes.keeper is not None and lanes.keeper is not ours.replaced:
             lanes.keeper.detach()
 
