@@ -73,7 +73,7 @@ def test_the_place_is_taken_and_given_back_with_all_that_waits(provider, exporte
     provider.add_log_record_processor(SimpleLogRecordProcessor(OTLPLogExporter()))
     emit(provider, "before")
     attach.attach_batch_processor(provider)
-    assert kinds(provider) == [PriorityBatchLogRecordProcessor, SimpleLogRecordProcessor, Tail]
+    assert kinds(provider) == [PriorityBatchLogRecordProcessor, SimpleLogRecordProcessor]
     ours = processors_of("logs", provider)[0]._batch_processor
     assert (ours._exporter, ours._schedule_delay_millis) == (exporter, NEVER_MS)
     assert "in the place of the stock batch processor → OTLP" in describe("logs", provider)
@@ -136,6 +136,7 @@ def test_what_other_processors_change_is_changed_wherever_they_stand(provider, t
         attach.attach_batch_processor(provider, spooling(tmp_path))
         if when == "after us":
             provider.add_log_record_processor(Own(redact))
+        assert kinds(provider) == [PriorityBatchLogRecordProcessor, Own, Tail]
         endpoint.stop()
         for severity in (SeverityNumber.INFO, SeverityNumber.ERROR):
             record = LogRecord(body="card 4711", severity_number=severity, attributes={})
@@ -146,6 +147,8 @@ def test_what_other_processors_change_is_changed_wherever_they_stand(provider, t
         endpoint.start()
         assert provider.force_flush(30_000)
         found = endpoint.records
+        attach.release_providers()
+        assert kinds(provider) == [BatchLogRecordProcessor, Own]
     assert [(record.body, record.attributes) for record in found] == [
         ("card ****", {"tenant": "north"})
     ] * 2

@@ -95,13 +95,18 @@ def _mind_followers(provider: Any) -> None:
         here = [found for found in getattr(multi, name, ()) if not is_tail(found)]
         tails = []
         for place, ours in enumerate(here):
-            if _took_a_place(ours) and not all(map(is_ours, here if at_once else here[place:])):
+            if _took_a_place(ours) and any(map(_may_change, here if at_once else here[place:])):
                 worker: LaneWorker = ours._batch_processor
                 if worker.held is None:
                     worker.held = Held(ours._batch_processor.emit)
                 if not at_once:
                     tails.append(worker.held.tail)
         setattr(multi, name, (*here, *tails))
+
+
+def _may_change(processor: Any) -> bool:
+    """Tell the program's own processors from ours and the SDK's, which leave records as they are."""
+    return not (is_ours(processor) or type(processor).__module__.startswith("opentelemetry.sdk."))
 
 
 def _is_stock(processor: Any) -> bool:
