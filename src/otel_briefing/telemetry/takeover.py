@@ -105,7 +105,7 @@ def _mind_followers(provider: Any) -> None:
 
 
 def _may_change(processor: Any) -> bool:
-    """Tell the program's own processors from ours and the SDK's, which leave records as they are."""
+    """Tell a program's own processor from ours and the SDK's, which leave records as they are."""
     return not (is_ours(processor) or type(processor).__module__.startswith("opentelemetry.sdk."))
 
 
