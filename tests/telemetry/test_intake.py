@@ -4,12 +4,20 @@
 import threading
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.attributes import BoundedAttributes
 
 from otel_briefing.telemetry.intake import Intake
 from otel_briefing.telemetry.lanes import AGING_TAKES, Lanes
-from otel_briefing.telemetry.priority import priority_of
+from otel_briefing.telemetry.priority import (
+    ATTRIBUTE,
+    priority_of,
+    priority_of_record,
+    severity_of,
+)
 
 priorities = st.integers(1, 5)
 
@@ -102,3 +110,15 @@ def test_priority_comes_from_severity_and_may_be_overridden():
     assert priority_of(9, {"briefing.priority": 5}) == 5
     assert priority_of(9, {"briefing.priority": "high"}) == 2
     assert priority_of(9, {"briefing.priority": 9}) == 2
+
+
+@pytest.mark.parametrize("wanted", [None, 1, 5, 0, 6, True, "high", 2.0])
+@pytest.mark.parametrize("number", [None, *SeverityNumber, 0, 9, 24, 25, -1, "ERROR", True])
+def test_a_records_priority_is_that_of_its_parts(number, wanted):
+    """One call on a log call's path says what the two general ones say."""
+    attributes = {} if wanted is None else {ATTRIBUTE: wanted}
+    bounded = BoundedAttributes(attributes=attributes, immutable=False)
+    for held in (attributes, bounded):
+        record = LogRecord(severity_number=number, attributes=held)
+        expected = priority_of(severity_of(number), held)
+        assert priority_of_record(record) == expected

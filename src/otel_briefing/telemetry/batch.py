@@ -32,8 +32,6 @@ from otel_briefing.telemetry.batch_metrics import BatchMetrics, sdk_metrics
 from otel_briefing.telemetry.held import STALE_S, Held
 from otel_briefing.telemetry.keeping import TAKEN_OVER, KeepingExporter
 from otel_briefing.telemetry.lanes import HIGHEST, Lanes
-from otel_briefing.telemetry.otlp import join_request
-from otel_briefing.telemetry.parcel import Item
 from otel_briefing.telemetry.priority import URGENT, priority_of_record, severity_of
 from otel_briefing.telemetry.seen_counter import SeenCounter
 from otel_briefing.telemetry.threads import OwnThread
@@ -468,23 +466,19 @@ class LaneWorker:
     def _hand_on(self, data: Any) -> None:
         if self._successor is None:
             self._on_dropped(data, "already_shutdown")
-        elif isinstance(data, Item):
-            if self.keeper is None or not self.keeper.let_go(data):
-                from otel_briefing.telemetry.otlp_read import read_records  # noqa: PLC0415
-
-                for record in read_records(join_request([(data.origin, data.data)])):
-                    self._successor(record)
-        else:
-            self._successor(data)
+            return
+        for record in self.keeper.unpack(data) if self.keeper is not None else [data]:
+            self._successor(record)
 
     def _on_dropped(self, data: Any, why: str = "queue_full") -> None:
         if self.keeper is not None and self.keeper.let_go(data):
             return
-        if isinstance(data, Item):
+        record = getattr(data, "log_record", None)
+        if record is None:  # what the keeper made of one
             severity, priority = data.severity, data.priority
         else:
-            severity = severity_of(data.log_record.severity_number)
-            priority = priority_of_record(data.log_record)
+            severity = severity_of(record.severity_number)
+            priority = priority_of_record(record)
         with self._counting:
             self.dropped[severity] += 1
             self.gave_way[priority] += 1

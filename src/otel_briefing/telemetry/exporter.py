@@ -20,7 +20,13 @@ from otel_briefing.telemetry import guard
 from otel_briefing.telemetry.account import Account, Tally, account_of
 from otel_briefing.telemetry.courier import Courier
 from otel_briefing.telemetry.keeping import TAKEN_OVER, KeepingExporter
-from otel_briefing.telemetry.otlp import Origin, encode_origin, encode_plain, encode_record
+from otel_briefing.telemetry.otlp import (
+    Origin,
+    encode_origin,
+    encode_plain,
+    encode_record,
+    join_request,
+)
 from otel_briefing.telemetry.parcel import Item, Parcel, is_too_large, to_context
 from otel_briefing.telemetry.priority import priority_of_record, severity_of
 from otel_briefing.telemetry.sender import sender_for
@@ -145,6 +151,16 @@ class SpoolingLogExporter(KeepingExporter):
         except Exception:  # noqa: BLE001  # for the stock encoder, or for nobody: `export` will see
             return None
         return Item(priority, origin, data, None, severity_of(said.severity_number))
+
+    def unpack(self, entry: Any) -> list[Any]:
+        """Return the records that somebody else has to export: none for what is in the spool."""
+        if type(entry) is not Item:
+            return [entry]
+        if self.let_go(entry):
+            return []
+        from otel_briefing.telemetry.otlp_read import read_records  # noqa: PLC0415  # protobuf
+
+        return list(read_records(join_request([(entry.origin, entry.data)])))
 
     def let_go(self, entry: Any) -> bool:
         """Tell whether what will not be exported is in the spool; it goes out from there.

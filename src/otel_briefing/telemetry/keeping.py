@@ -42,8 +42,13 @@ class KeepingExporter(LogRecordExporter):
     def prepare(self, record: ReadWriteLogRecord, priority: int) -> Any:
         """Return what is to be exported in a record's place, None for the record itself.
 
-        On the thread of its log call; never raises, never waits.
+        It has the record's number as `severity`, and `priority`. On the thread of its log call;
+        never raises, never waits.
         """
+
+    @abstractmethod
+    def unpack(self, entry: Any) -> list[Any]:
+        """Return the records that somebody else has to export for an entry; none when kept."""
 
     @abstractmethod
     def let_go(self, entry: Any) -> bool:

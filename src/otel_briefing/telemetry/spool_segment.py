@@ -98,22 +98,21 @@ class Segment:
         A program that closes all descriptors, as daemons do, gets our number for a file of its
         own: without this look we would write into that.
         """
-        try:
-            found = disk.stat_file(self._fd)
-        except OSError:
-            return False
-        return found.st_ino == self._inode and found.st_nlink > 0
+        return self._bytes_there(disk) is not None
 
     def is_whole(self, disk: Disk) -> bool:
         """Tell whether it is there and holds what was written: no more, no less.
 
         Somebody may have truncated it, or written to it.
         """
+        return self._bytes_there(disk) == self.size
+
+    def _bytes_there(self, disk: Disk) -> int | None:
         try:
             found = disk.stat_file(self._fd)
         except OSError:
-            return False
-        return found.st_size == self.size and self.is_there(disk)
+            return None
+        return found.st_size if found.st_ino == self._inode and found.st_nlink > 0 else None
 
     def takes(self, disk: Disk, size: int, segment_bytes: int) -> bool:
         """Tell whether another entry may be written here."""
