@@ -7,7 +7,11 @@ ERROR is on disk before its call returns), analysis and page. "Delivery" is lane
 behind the SDK's handler. Errors have a stack. `call` is the whole log call, `Handler.emit` all that
 OpenTelemetry does in it, `Logger.emit` the SDK's part of that, `on_emit` the batch processor's part
 of this one. All but `wall` is CPU time of the application's thread.
-Usage: python bench/app_thread.py [RUNS]
+
+Calls come at random distances, the same ones for all sides: at equal ones they fall into step with
+the kernel's timer, so that a run has its interrupt within every fourth call or within none. The
+rarer they come, the colder are the caches that each finds.
+Usage: python bench/app_thread.py [RUNS [CALLS_PER_S]]
 """
 
 from __future__ import annotations
@@ -23,17 +27,19 @@ import endpoint as receiver
 from _programs import run_json, spread
 from endpoint import Endpoint
 
-CALLS, PER_S = 2_000, 1_000
+RUNS, PER_S = 9, 1_000
+MOST_CALLS, LONGEST_S = 4_000, 15
 SIDES = ("stock", "everything", "delivery")
 PROGRAM = r"""
-import json, logging, os, sys, time
+import json, logging, os, random, sys, time
 from opentelemetry._logs import set_logger_provider
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.instrumentation.logging.handler import LoggingHandler
 from opentelemetry.sdk._logs import Logger, LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 
-side, url, folder, calls, per_s = sys.argv[1:4] + [int(text) for text in sys.argv[4:]]
+side, url, folder, calls, per_s, seed = sys.argv[1:4] + [int(text) for text in sys.argv[4:]]
+chance = random.Random(seed)
 now, wall_now = time.thread_time_ns, time.perf_counter_ns
 exporter = OTLPLogExporter(url)
 if side == "delivery":
@@ -88,7 +94,7 @@ def note(name, wall, cpu):
 def work(count):
     due = time.monotonic()
     for n in range(count):
-        due += 1 / per_s
+        due += chance.uniform(0.2, 1.8) / per_s
         time.sleep(max(0, due - time.monotonic()))
         if n % 10 in (3, 6, 9):
             try:
@@ -115,9 +121,10 @@ os._exit(0)
 """
 
 
-def measure(fault, number):
+def measure(fault, number, per_s):
     """Return the times of all sides, run one after the other."""
     found = {}
+    calls = min(MOST_CALLS, LONGEST_S * per_s)
     first = number % len(SIDES)
     sides = SIDES[first:] + SIDES[:first]
     with Endpoint("http") as endpoint:
@@ -127,17 +134,18 @@ def measure(fault, number):
             endpoint.behaviour = receiver.slow(1.0)
         for side in sides:
             with tempfile.TemporaryDirectory() as folder:
-                found[side] = run_json(PROGRAM, side, endpoint.url, folder, CALLS, PER_S)
+                arguments = (side, endpoint.url, folder, calls, per_s, number)
+                found[side] = run_json(PROGRAM, *arguments)
     return found
 
 
 def main():
-    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 9
-    print(f"{', '.join(SIDES)}: {runs} runs each of {CALLS:,} calls at {PER_S:,}/s, 30 % ERROR")
+    runs, per_s = [int(text) for text in sys.argv[1:3]] + [RUNS, PER_S][len(sys.argv) - 1 :]
+    print(f"{', '.join(SIDES)}: {runs} runs each at about {per_s:,} calls/s, 30 % of them ERROR")
     for fault in ("ok", "refused", "slow, 1 s"):
         found = []
         for number in range(runs):
-            found.append(measure(fault, number))
+            found.append(measure(fault, number, per_s))
             print(f"  {fault}: {number + 1} of {runs}", file=sys.stderr)
         heads = [f"{side} / stock" for side in SIDES[1:]]
         print(f"Receiver {fault + ':':<15} {heads[0]:<23} {heads[1]:<23} medians")

@@ -138,7 +138,7 @@ def _telling(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_large(record: Any) -> bool:
     """Tell whether a log record would hold much memory while it waits."""
-    return _size(record.body) + _size_of(record.attributes) > LARGE
+    return _size_of(record.attributes, record.body) > LARGE
 
 
 def is_large_span(span: ReadableSpan) -> bool:
@@ -147,9 +147,13 @@ def is_large_span(span: ReadableSpan) -> bool:
     return size + sum(_size_of(event.attributes) for event in span.events) > LARGE
 
 
-def _size_of(attributes: Mapping[str, Any] | None) -> int:
+def _size_of(attributes: Mapping[str, Any] | None, body: Any = "") -> int:
+    size = len(body) if type(body) is str else _size(body)
     values = getattr(attributes, "_dict", attributes) or {}
-    return sum(map(_size, values.values()))
+    for value in values.values():
+        kind = type(value)  # on the path of a log call: most are texts, some are numbers
+        size += len(value) if kind is str else 8 if kind is int else _size(value)
+    return size
 
 
 def _size(value: Any) -> int:

@@ -153,32 +153,33 @@ def _encode_severity(
 def _add_attributes(parts: list[bytes], pairs: Iterator[tuple[str, Any]]) -> None:
     """Append `6: KeyValue`, one for each pair."""
     for key, value in pairs:
-        if key == _FILE:
-            _add_site(parts, pairs, value)
-        else:
+        if type(value) is not str:
             _add_attribute(parts, key, value)
+        elif key == _FILE:
+            _add_site(parts, pairs, value)
+        else:  # as `_add_attribute` does it, without a call: most are texts
+            head = _keys.get(key) or _encode_key(key)
+            raw = value.encode()
+            size = len(raw)
+            text_head = _TEXT_HEADS[size] if size < _TABLE_SIZE else _text_head(size)
+            size += len(head) + len(text_head)
+            parts += (b"2", encode_size(size), head, text_head, raw)
 
 
 def _add_attribute(parts: list[bytes], key: str, value: Any) -> None:
     head = _keys.get(key) or _encode_key(key)
-    if type(value) is str:
-        raw = value.encode()
-        size = len(raw)
-        text_head = _TEXT_HEADS[size] if size < _TABLE_SIZE else _text_head(size)
-        parts += (b"2", encode_size(len(head) + len(text_head) + size), head, text_head, raw)
-    else:
-        raw = _value(value, ATTRIBUTE_ROOM)
-        value_head = encode_size(len(raw))
-        parts += (b"2", encode_size(len(head) + len(value_head) + len(raw)), head, value_head, raw)
+    raw = _value(value, ATTRIBUTE_ROOM)
+    size = encode_size(len(raw))
+    parts += (b"2", encode_size(len(head) + len(size) + len(raw)), head, size, raw)
 
 
-def _add_site(parts: list[bytes], pairs: Iterator[tuple[str, Any]], path: Any) -> None:
+def _add_site(parts: list[bytes], pairs: Iterator[tuple[str, Any]], path: str) -> None:
     """Append `code.file.path` and the two that follow: a call site comes again and again."""
     second, third = next(pairs, None), next(pairs, None)
     if second and third and second[0] == _FUNCTION and third[0] == _LINE:
         function, line = second[1], third[1]
         # The types are part of the question: 1 and True are the same key of a dict.
-        if type(path) is str and type(function) is str and type(line) is int:
+        if type(function) is str and type(line) is int:
             parts.append(_sites.get((path, function, line)) or _encode_site(path, function, line))
             return
     for pair in ((_FILE, path), second, third):

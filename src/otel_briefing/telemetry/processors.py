@@ -96,7 +96,7 @@ class IssueLogProcessor(LogRecordProcessor):
                 return  # a conclusion of ours: it must not become evidence for itself
             severity = severity_of(record.severity_number)
             self.seen.add(severity)
-            if severity < self._sink.min_severity or guard.is_ours():
+            if severity < self._sink.min_severity or guard.ours.get():
                 return
             item: Any = (log_record, id(self))
             if is_large(record):

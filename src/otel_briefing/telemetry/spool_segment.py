@@ -61,9 +61,9 @@ class Segment:
         self.name = name
         self.path = os.path.join(folder, str(name))  # noqa: PTH118  # a hot path: no pathlib
         self.priority = name.priority
-        self._marker = name.marker
+        self.marker = name.marker
         self._sync_each = False
-        self._most_bytes = 0  # up to which `append_known` does it
+        self.most_bytes = 0  # up to which nothing but a write is needed
         self.size = size
         self.states = bytearray()
         self.adopted = bool(size)
@@ -72,9 +72,9 @@ class Segment:
         self.newest_ns = name.created_ns
         self.retry_at = 0.0  # it could not be read: not before then
         self.stale = False  # what was read is to be read again
-        self._fd = -1
+        self.fd = -1
         self._inode = 0
-        self._numbers: dict[bytes, int] = {}  # contexts, written
+        self.numbers: dict[bytes, int] = {}  # contexts, written
         self.unload()
 
     # Writing.
@@ -82,15 +82,15 @@ class Segment:
     @property
     def is_open(self) -> bool:
         """Whether entries may be appended."""
-        return self._fd >= 0
+        return self.fd >= 0
 
     def create(self, disk: Disk, segment_bytes: int, *, sync_each: bool) -> None:
         """Create the file; with `sync_each`, each append waits for the medium. Raises OSError."""
         self._sync_each = sync_each
-        self._most_bytes = 0 if sync_each else segment_bytes
+        self.most_bytes = 0 if sync_each else segment_bytes
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-        self._fd = disk.open_file(self.path, flags, 0o600)
-        self._inode = disk.stat_file(self._fd).st_ino
+        self.fd = disk.open_file(self.path, flags, 0o600)
+        self._inode = disk.stat_file(self.fd).st_ino
 
     def is_there(self, disk: Disk) -> bool:
         """Tell whether the descriptor still leads to a file that somebody will find.
@@ -109,7 +109,7 @@ class Segment:
 
     def _bytes_there(self, disk: Disk) -> int | None:
         try:
-            found = disk.stat_file(self._fd)
+            found = disk.stat_file(self.fd)
         except OSError:
             return None
         return found.st_size if found.st_ino == self._inode and found.st_nlink > 0 else None
@@ -119,45 +119,20 @@ class Segment:
         return (
             (self.size + size <= segment_bytes or not self.size)
             and len(self.states) < MAX_ENTRIES
-            and len(self._numbers) < MAX_CONTEXTS
+            and len(self.numbers) < MAX_CONTEXTS
             and self.is_whole(disk)
         )
 
-    def append_known(  # noqa: PLR0917  # the path of a log call
-        self, disk: Disk, payload: bytes, context: bytes, time_ns: int, size: int, hold: bool
-    ) -> int | None:
-        """Do what `append` does where few calls will do; None, and nothing done, if not.
-
-        That is where all is as it was at the entry before. `size` is what it takes at most. That
-        somebody has removed the file is for others to notice.
-        """
-        fd, index, number = self._fd, len(self.states), self._numbers.get(context)
-        if number is None or self.size + size > self._most_bytes or index >= MAX_ENTRIES:
-            return None
-        try:
-            if disk.seek(fd, 0, os.SEEK_CUR) != self.size:
-                return None  # whoever got our number for a file of its own stands elsewhere in it
-        except OSError:
-            return None
-        frame = encode(self._marker, ENTRY, index, time_ns, number, payload)
-        written = disk.write(fd, frame)
-        if written != len(frame):
-            self._write_rest(disk, frame, written)
-        self.size += len(frame)
-        self.states.append(OUT if hold else WAITING)
-        self.newest_ns = time_ns
-        return self.key << SEQ_BITS | index
-
     def append(self, disk: Disk, payload: bytes, context: bytes, time_ns: int, hold: bool) -> int:
         """Write an entry; return its sequence number. Raises OSError; then nothing is appended."""
-        marker, index, number = self._marker, len(self.states), self._numbers.get(context)
+        marker, index, number = self.marker, len(self.states), self.numbers.get(context)
         if number is None:
-            number = len(self._numbers)
+            number = len(self.numbers)
             self._write(disk, encode(marker, CONTEXT, 0, time_ns, number, context))
-            self._numbers[context] = number
+            self.numbers[context] = number
         self._write(disk, encode(marker, ENTRY, index, time_ns, number, payload))
         if self._sync_each:
-            disk.sync_file(self._fd)
+            disk.sync_file(self.fd)
         self.states.append(OUT if hold else WAITING)
         self.newest_ns = time_ns
         return self.key << SEQ_BITS | index
@@ -170,7 +145,7 @@ class Segment:
         One call of the system for all: each gives other threads the interpreter, which takes its
         time to come back. Raises OSError; then nothing is appended.
         """
-        marker, first, numbers = self._marker, len(self.states), dict(self._numbers)
+        marker, first, numbers = self.marker, len(self.states), dict(self.numbers)
         written: list[bytes] = []
         for index, (payload, context) in enumerate(entries, first):
             number = numbers.get(context)
@@ -179,9 +154,9 @@ class Segment:
                 written.append(encode(marker, CONTEXT, 0, time_ns, number, context))
             written.append(encode(marker, ENTRY, index, time_ns, number, payload))
         self._write(disk, b"".join(written))
-        self._numbers = numbers
+        self.numbers = numbers
         if self._sync_each:
-            disk.sync_file(self._fd)
+            disk.sync_file(self.fd)
         self.states += bytes([OUT if hold else WAITING]) * len(entries)
         self.newest_ns = time_ns
         return [self.key << SEQ_BITS | index for index in range(first, first + len(entries))]
@@ -189,32 +164,32 @@ class Segment:
     def room(self, sizes: list[int], segment_bytes: int) -> int:
         """Return how many of entries of these sizes fit in here together."""
         left_bytes, count = segment_bytes - self.size, 0
-        most = min(len(sizes), MAX_ENTRIES - len(self.states), MAX_CONTEXTS - len(self._numbers))
+        most = min(len(sizes), MAX_ENTRIES - len(self.states), MAX_CONTEXTS - len(self.numbers))
         while count < most and sizes[count] <= left_bytes:
             left_bytes -= sizes[count]
             count += 1
         return count
 
     def _write(self, disk: Disk, frame: bytes) -> None:
-        written = disk.write(self._fd, frame)
+        written = disk.write(self.fd, frame)
         if written != len(frame):
-            self._write_rest(disk, frame, written)
+            self.write_rest(disk, frame, written)
         self.size += len(frame)
 
-    def _write_rest(self, disk: Disk, frame: bytes, written: int) -> None:
+    def write_rest(self, disk: Disk, frame: bytes, written: int) -> None:
         """Write the rest of what was written in part; the second try says what is the matter."""
         try:
             while written < len(frame):
-                written += disk.write(self._fd, frame[written:])
+                written += disk.write(self.fd, frame[written:])
         except OSError:
             # A torn frame would be found later, and damage nothing; but the room is wanted.
-            disk.truncate(self._fd, self.size)
+            disk.truncate(self.fd, self.size)
             raise
 
     def acknowledge(self, disk: Disk, indexes: list[int], time_ns: int) -> None:
         """Write that entries are done. Raises OSError: then they come again after a restart."""
         payload = frames.encode_acks(indexes)
-        frame = encode(self._marker, ACK, 0, time_ns, 0, payload)
+        frame = encode(self.marker, ACK, 0, time_ns, 0, payload)
         if self.is_open:
             if not self.is_there(disk):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
@@ -231,14 +206,14 @@ class Segment:
 
     def seal(self, disk: Disk) -> None:
         """End writing entries."""
-        fd, self._fd, self._numbers = self._fd, -1, {}
+        fd, self.fd, self.numbers = self.fd, -1, {}
         with suppress(OSError):
             if fd >= 0 and disk.stat_file(fd).st_ino == self._inode:  # see `is_there`
                 disk.close(fd)
 
     def forget(self) -> None:
         """End writing without closing: after a fork that nobody told us of."""
-        self._fd = -1
+        self.fd = -1
 
     # The states of entries.
 
@@ -291,7 +266,7 @@ class Segment:
         acked = set[int]()
         found: dict[int, int] = {}
         damaged, torn = [], 0
-        for frame in frames.scan(data, self._marker):
+        for frame in frames.scan(data, self.marker):
             if isinstance(frame, Damage):
                 damaged.append((frame.start, data[frame.start : frame.end]))
                 torn = int(frame.end == len(data))
@@ -325,7 +300,7 @@ class Segment:
         start, self._offset = self._offset, upto
         damaged: list[tuple[int, bytes]] = []
         missing: list[int] = []
-        for frame in frames.scan(data, self._marker):
+        for frame in frames.scan(data, self.marker):
             if isinstance(frame, Damage):
                 damaged.append((start + frame.start, data[frame.start : frame.end]))
             elif frame.kind == CONTEXT:
@@ -350,7 +325,7 @@ class Segment:
         data = disk.read_file(self.path, 0, MAX_SEGMENT_BYTES)
         contexts: dict[int, bytes] = {}
         picked: dict[int, Entry] = {}
-        for frame in frames.scan(data, self._marker):
+        for frame in frames.scan(data, self.marker):
             if isinstance(frame, Damage):
                 continue
             if frame.kind == CONTEXT:

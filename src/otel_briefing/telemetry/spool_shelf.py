@@ -66,31 +66,44 @@ class Shelf:
     # In.
 
     def append(self, priority: int, payload: bytes, context: bytes, hold: bool) -> int | None:
-        """Write an entry; None when it is not spooled. This is the path of a log call."""
+        """Write an entry; None when it is not spooled.
+
+        This is the path of a log call. What it does by itself is what few calls do, where all is
+        as it was at the entry before; that somebody has removed the file is for others to notice.
+        """
         size = _OVERHEAD + len(payload) + len(context)
         segment = self._open[priority]
-        if (
-            segment is None
-            or self._retry_at
-            or size > frames.MAX_PAYLOAD
-            or self.bytes + size > self.room
-        ):
+        if segment is None or self._retry_at or self.bytes + size > self.room:
             return self._append_anew(priority, payload, context, size, hold)
-        before = segment.size
+        before, number = segment.size, segment.numbers.get(context)
+        if number is None or size > frames.MAX_PAYLOAD or before + size > segment.most_bytes:
+            return self._append_anew(priority, payload, context, size, hold)
         try:
-            seq = segment.append_known(self._disk, payload, context, self._time_ns(), size, hold)
+            at = self._disk.seek(segment.fd, 0, os.SEEK_CUR)
+        except OSError:  # the program has closed it
+            at = -1
+        if at != before:  # whoever got our number for a file of its own stands elsewhere in it
+            return self._append_anew(priority, payload, context, size, hold)
+        try:
+            states, now_ns = segment.states, self._time_ns()
+            index = len(states)
+            frame = frames.encode(segment.marker, frames.ENTRY, index, now_ns, number, payload)
+            written = self._disk.write(segment.fd, frame)
+            if written != len(frame):
+                segment.write_rest(self._disk, frame, written)
+            segment.size = before + len(frame)
+            states.append(OUT if hold else WAITING)
+            segment.newest_ns = now_ns
         except BaseException as error:  # also a signal handler's: what is written is unknown
             self._seal(priority)
             if not isinstance(error, OSError):
                 raise
             self._fail()
-            seq = None
-        if seq is None:
             return self._append_anew(priority, payload, context, size, hold)
-        self.bytes += segment.size - before
+        self.bytes += len(frame)
         self.dirty.add(segment)
         self._counts.appended[priority] += 1
-        return seq
+        return segment.key << SEQ_BITS | index
 
     def _append_anew(
         self, priority: int, payload: bytes, context: bytes, size: int, hold: bool
