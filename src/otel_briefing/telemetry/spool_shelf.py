@@ -69,7 +69,8 @@ class Shelf:
         """Write an entry; None when it is not spooled.
 
         This is the path of a log call. What it does by itself is what few calls do, where all is
-        as it was at the entry before; that somebody has removed the file is for others to notice.
+        as it was at the entry before (no segment of `most_bytes` can have too many entries). That
+        somebody has removed the file is for others to notice.
         """
         size = _OVERHEAD + len(payload) + len(context)
         segment = self._open[priority]
