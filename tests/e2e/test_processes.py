@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def is_whole(text):
 
 @pytest.mark.parametrize("preload", [False, True], ids=["", "preload"])
 def test_gunicorns_workers_are_one_page(start, state, preload):
-    """Three workers, sixty failures, whoever served them."""
+    """Three workers, and their failures on one page, whoever served them."""
     port = free_port()
     command = [str(BIN / "opentelemetry-instrument"), str(BIN / "gunicorn"), "wsgi_app:app"]
     command += ["--workers", "3", "--bind", f"127.0.0.1:{port}", *["--preload"] * preload]
@@ -113,15 +114,19 @@ def test_gunicorns_workers_are_one_page(start, state, preload):
             connection.close()
 
     wait_for(lambda: ask("/"))
-    for _ in range(60):
-        served.add(ask("/fail"))
-    wait_for(lambda: count_of(state, "no shelf") == 60)
+    failures = 0
+    with ThreadPoolExecutor(6) as clients:
+        # The kernel chooses who serves: it may be one of them for quite a while.
+        while failures < 60 or (len(served) < 2 and failures < 3_000):
+            served.update(clients.map(ask, ["/fail"] * 20))
+            failures += 20
+    wait_for(lambda: count_of(state, "no shelf") == failures)
     assert len(served) > 1
     assert [path.name for path in state.glob("briefing*.md")] == ["briefing.md"]
     server.send_signal(signal.SIGTERM)
     server.wait(60)
     wait_for(lambda: "APP NOT RUNNING" in page(state))
-    assert count_of(state, "no shelf") == 60
+    assert count_of(state, "no shelf") == failures
     assert all(f"{pid} (ended)" in page(state) for pid in served if pid in page(state))
 
 
